@@ -1,0 +1,1 @@
+"""Persistent homology and topological priors: NumPy only, no torch, no files."""
