@@ -1,0 +1,326 @@
+"""The barcode against a textbook reduction, GUDHI, shapes with known topology and the theorems."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import oracle
+import phantoms
+import pytest
+
+from topofix.errors import InvalidArray
+from topofix.topology.persistence import Barcode, barcode, betti, betti_at
+
+CONNECTIVITIES = ["full", "face"]
+PHANTOMS = phantoms.all_phantoms()
+SHAPES = [(1, 1), (1, 5), (5, 1), (2, 2), (2, 5), (4, 2), (5, 6), (6, 4)]
+SHAPES += [(1, 1, 1), (1, 1, 4), (1, 4, 3), (3, 1, 4), (4, 3, 1), (2, 2, 2), (2, 3, 4), (4, 2, 3), (4, 4, 4)]
+FIELDS = {
+    "tie-free": lambda random, shape: random.permutation(np.prod(shape)).reshape(shape) / np.prod(shape),
+    "quantised": lambda random, shape: random.integers(0, 4, shape) / 4,
+    "binary": lambda random, shape: random.integers(0, 2, shape).astype(np.float32),
+    "mostly background": lambda random, shape: random.random(shape) * (random.random(shape) < 0.4),
+    "constant": lambda random, shape: np.full(shape, 0.5, np.float32),
+    "negative": lambda random, shape: random.standard_normal(shape),
+}
+
+
+def triples(bars: Barcode) -> list[oracle.Bar]:
+    """The bars in the oracle's form."""
+    return sorted(zip(bars.dimension.tolist(), bars.birth.tolist(), bars.death.tolist(), strict=True))
+
+
+def diagram(bars: Barcode, field: np.ndarray) -> list[tuple[float, ...]]:
+    """The bars by value: what no relabelling of voxels can change."""
+    return sorted(zip(bars.dimension.tolist(), *(v.tolist() for v in bars.values(field)), strict=True))
+
+
+def smooth(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """A tie-free field with features of several voxels."""
+    field = np.random.default_rng(seed).random(shape)
+    for axis in range(len(shape)):
+        field = field + np.roll(field, 1, axis) + np.roll(field, -1, axis)
+    return (field - field.min()) / (field.max() - field.min())
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("kind", FIELDS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_bar_and_voxel_agrees_with_the_textbook(shape, kind, connectivity):
+    random = np.random.default_rng(sum(shape))
+    for _ in range(1 if kind == "constant" else 4):
+        field = FIELDS[kind](random, shape)
+        assert triples(barcode(field, connectivity)) == oracle.bars(field, connectivity), field
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("kind", FIELDS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_betti_numbers_at_every_threshold_agree_with_the_barcode(shape, kind, connectivity):
+    field = FIELDS[kind](np.random.default_rng(len(kind)), shape)
+    bars = barcode(field, connectivity)
+    for threshold in [*np.unique(field).tolist(), field.min() - 1, 0.3]:
+        assert betti_at(bars, field, threshold) == betti(field > threshold, connectivity)
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("shape", [(12, 17), (7, 8, 9)], ids=str)
+@pytest.mark.parametrize("seed", range(5))
+def test_voxels_are_those_that_gudhi_finds_where_there_are_no_ties(seed, shape, connectivity):
+    gudhi = pytest.importorskip("gudhi")
+    field = np.random.default_rng(seed).permutation(np.prod(shape)).reshape(shape) + 1.0
+    if connectivity == "full":
+        complex_ = gudhi.CubicalComplex(top_dimensional_cells=-field)
+        complex_.compute_persistence()
+        finite, essential = complex_.cofaces_of_persistence_pairs()
+    else:
+        complex_ = gudhi.CubicalComplex(vertices=-field)
+        complex_.compute_persistence()
+        finite, essential = complex_.vertices_of_persistence_pairs()
+
+    def in_c_order(fortran):
+        return np.ravel_multi_index(np.unravel_index(fortran, shape, order="F"), shape)
+
+    expected = [(0, int(in_c_order(essential[0][0])), -1)]
+    for dimension, pairs in enumerate(finite):
+        expected += [(dimension, int(b), int(d)) for b, d in zip(*in_c_order(pairs).T, strict=True)]
+    assert triples(barcode(field, connectivity)) == sorted(expected)
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("phantom", PHANTOMS, ids=str)
+def test_phantoms_have_the_topology_one_sees(phantom, connectivity):
+    expected = phantom.betti(connectivity)
+    assert betti(phantom.mask, connectivity) == expected
+    field = phantoms.probabilities(phantom.mask)
+    assert betti_at(barcode(field, connectivity), field) == expected
+    # Of the mask itself, every bar lives from 1 to 0, and there are as many as features. Only the essential
+    # bar of an empty mask is there without a feature.
+    bars = barcode(phantom.mask, connectivity)
+    assert tuple(np.bincount(bars.dimension, minlength=phantom.mask.ndim)) == (
+        expected if phantom.mask.any() else (1, *expected[1:])
+    )
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_long_bars_of_a_noisy_phantom_are_its_features(connectivity):
+    ring = phantoms.ring()
+    bars = barcode(phantoms.probabilities(ring.mask), connectivity, min_persistence=0.5)
+    assert bars.dimension.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("shape", [(14, 11), (6, 7, 8)], ids=str)
+def test_flips_and_transposes_move_the_voxels_and_nothing_else(shape, connectivity):
+    field = smooth(3, shape)
+    voxels = np.arange(field.size).reshape(shape)
+    expected = triples(barcode(field, connectivity))
+    moves = [np.flip, np.transpose, np.rot90] + [lambda a, k=k: np.flip(a, k) for k in range(len(shape))]
+    for move in moves:
+        origin = move(voxels).ravel()
+        moved = [
+            (dimension, int(origin[birth]), -1 if death == -1 else int(origin[death]))
+            for dimension, birth, death in triples(barcode(move(field), connectivity))
+        ]
+        assert sorted(moved) == expected
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("kind", ["tie-free", "quantised", "mostly background"])
+def test_values_of_quantised_fields_survive_flips_although_voxels_do_not(kind, connectivity):
+    field = FIELDS[kind](np.random.default_rng(8), (5, 6, 7))
+    flipped = field[::-1, :, ::-1]
+    assert diagram(barcode(flipped, connectivity), flipped) == diagram(barcode(field, connectivity), field)
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("kind", FIELDS)
+def test_monotone_remapping_keeps_every_pair(kind, connectivity):
+    field = FIELDS[kind](np.random.default_rng(4), (6, 5, 4)).astype(np.float64)
+    expected = triples(barcode(field, connectivity))
+    steps = np.unique(field, return_inverse=True)[1].reshape(field.shape)
+    for remapped in (np.exp(field), 3 * field + 2, steps):
+        assert triples(barcode(remapped, connectivity)) == expected
+
+
+@pytest.mark.parametrize(("connectivity", "dual"), [("full", "face"), ("face", "full")])
+@pytest.mark.parametrize("shape", [(9, 11), (6, 5, 7)], ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_alexander_duality(seed, shape, connectivity, dual):
+    """A feature of dimension k of the field is one of dimension rank - 1 - k of the background around it."""
+    inside = np.random.default_rng(seed).permutation(np.prod(shape)).reshape(shape) + 1.0
+    framed = np.pad(inside, 1)
+    top = len(shape) - 1
+    features = [bar for bar in triples(barcode(framed, connectivity)) if bar[2] != -1]
+    background = [bar for bar in triples(barcode(-framed, dual)) if bar[2] != -1]
+    mirrored = {(top - dimension, death, birth) for dimension, birth, death in features}
+    # The one bar more is the frame, a sphere that the highest voxel fills: the dual of the essential bar.
+    ((dimension, birth, death),) = set(background) - mirrored
+    assert (dimension, framed.flat[birth], death) == (top, 0, framed.argmax())
+    assert mirrored < set(background)
+    assert len(background) == len(features) + 1
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("shape", [(12, 12), (7, 7, 7)], ids=str)
+def test_bars_move_no_further_than_the_field(shape, connectivity):
+    """Stability, Cohen-Steiner et al. 2007: bottleneck distance <= largest change of a voxel."""
+    gudhi = pytest.importorskip("gudhi")
+    random = np.random.default_rng(2)
+    for size in (0.01, 0.1, 0.3):
+        field = smooth(5, shape)
+        noisy = np.clip(field + size * random.uniform(-1, 1, shape), 0, 1)
+        change = np.abs(noisy - field).max()
+        for dimension in range(len(shape)):
+            diagrams = [
+                np.stack(barcode(image, connectivity).of(dimension).values(image)[::-1], axis=1)
+                for image in (field, noisy)
+            ]
+            assert gudhi.bottleneck_distance(*diagrams) <= change + 1e-12
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_betti_numbers_give_the_euler_number_of_scikit_image(connectivity, rank):
+    measure = pytest.importorskip("skimage.measure")
+    random = np.random.default_rng(6)
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        mask = random.random((13, 12, 11)[:rank]) < share
+        counts = betti(mask, connectivity)
+        neighbours = rank if connectivity == "full" else 1
+        assert sum((-1) ** k * n for k, n in enumerate(counts)) == measure.euler_number(mask, neighbours)
+        assert counts[0] == measure.label(mask, connectivity=neighbours).max()
+
+
+def test_betti_counts_any_type_of_foreground_anywhere_in_the_image():
+    mask = np.zeros((40, 50), np.uint8)
+    mask[30:40, 44:50] = 7
+    mask[33:36, 46:48] = 0
+    assert betti(mask) == (1, 1)
+    assert betti(mask * -0.5) == (1, 1)
+    assert betti(mask.astype(bool)) == (1, 1)
+
+
+def test_the_first_of_equal_voxels_creates_and_the_last_destroys():
+    field = np.array([[1.0, 0.0, 1.0, 0.0, 1.0]])
+    assert triples(barcode(field)) == [(0, 0, -1), (0, 2, 1), (0, 4, 3)]
+    hole = np.ones((3, 4))
+    hole[1, 1:3] = 0
+    assert triples(barcode(hole)) == [(0, 0, -1), (1, 10, 6)]
+
+
+def test_bars_are_ordered_by_dimension_then_from_long_to_short_then_by_birth():
+    for kind, make in FIELDS.items():
+        field = make(np.random.default_rng(1), (6, 6, 6))
+        bars = barcode(field)
+        births, deaths = bars.values(field)
+        keys = list(zip(bars.dimension, deaths - births, bars.birth, strict=True))
+        assert keys == sorted(keys), kind
+
+
+def test_a_barcode_can_be_asked_for_one_dimension():
+    field = smooth(1, (9, 9, 9))
+    bars = barcode(field)
+    parts = [bars.of(dimension) for dimension in range(3)]
+    assert [len(part) for part in parts] == np.bincount(bars.dimension, minlength=3).tolist()
+    assert [bar for part in parts for bar in triples(part)] == triples(bars)
+    assert len(bars.of(3)) == 0
+
+
+def test_values_are_the_field_s_and_an_essential_bar_dies_at_zero():
+    field = np.array([[0.25, 0.125, 0.75]], np.float32)
+    births, deaths = barcode(field).values(field)
+    assert births.dtype == deaths.dtype == np.float32
+    assert (births.tolist(), deaths.tolist()) == ([0.75, 0.25], [0.0, 0.125])
+
+
+def test_arrays_have_the_promised_types():
+    for field in (np.eye(3, dtype=np.float32), np.zeros((2, 2, 2)), np.ones((1, 1), int)):
+        bars = barcode(field)
+        assert (bars.dimension.dtype, bars.birth.dtype, bars.death.dtype) == (np.int8, np.int64, np.int64)
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_min_persistence_leaves_out_exactly_the_shorter_bars(connectivity):
+    field = np.random.default_rng(9).integers(0, 9, (7, 8, 6)) / 8  # eighths subtract exactly
+    every = barcode(field, connectivity)
+    births, deaths = every.values(field)
+    for shortest in (0.0, 0.125, 0.25, 0.5, 1.0):
+        long = births - deaths >= shortest
+        expected = Barcode(every.dimension[long], every.birth[long], every.death[long])
+        assert triples(barcode(field, connectivity, min_persistence=shortest)) == triples(expected)
+    assert len(barcode(field, connectivity, min_persistence=1.01)) == 0
+
+
+def test_min_persistence_measures_an_essential_bar_from_its_birth_to_zero():
+    faint = np.array([[0.2, 0.1]])
+    assert len(barcode(faint, min_persistence=0.2)) == 1
+    assert len(barcode(faint, min_persistence=0.21)) == 0
+    assert len(barcode(np.zeros((3, 3)))) == len(barcode(np.full((3, 3), -2.0))) == 1
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_strides_do_not_matter(connectivity):
+    field = smooth(7, (6, 7, 5))
+    wide = np.zeros((12, 21, 10))
+    wide[::2, ::-3, 1::2] = field
+    expected = triples(barcode(field, connectivity))
+    for view in (wide[::2, ::-3, 1::2], np.asfortranarray(field), field.astype(">f8")):
+        assert triples(barcode(view, connectivity)) == expected
+        assert diagram(barcode(view, connectivity), view) == diagram(barcode(field, connectivity), field)
+        assert betti(view > 0.5, connectivity) == betti(field > 0.5, connectivity)
+
+
+def test_the_array_is_left_as_it_was():
+    field = smooth(7, (6, 7))
+    before = field.copy()
+    field.setflags(write=False)
+    barcode(field)
+    betti(field)
+    np.testing.assert_array_equal(field, before)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.int64, np.float16, np.float32])
+def test_other_numbers_are_read_by_value(dtype):
+    field = np.array([[3, 0, 2], [0, 0, 0], [1, 1, 1]]).astype(dtype)
+    assert triples(barcode(field)) == oracle.bars(field.astype(float), "full")
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.zeros(4), "expected an array of rank 2 or 3, got rank 1"),
+        (np.zeros((2, 2, 2, 2)), "expected an array of rank 2 or 3, got rank 4"),
+        (np.float64(0.5), "expected an array of rank 2 or 3, got rank 0"),
+        (np.array([[0.1, np.nan]]), "expected finite values, got 1 that are NaN or infinite"),
+        (np.array([[np.inf, -np.inf]]), "expected finite values, got 2 that are NaN or infinite"),
+        (np.zeros((2, 2), complex), "expected real numbers, got dtype complex128"),
+        (np.array([[None, 1]]), "expected real numbers, got dtype object"),
+        (np.array([["a", "b"]]), "expected real numbers, got dtype <U1"),
+        (np.zeros((3, 0)), r"expected at least one voxel along every axis, got shape (3, 0)"),
+    ],
+)
+def test_what_is_no_image_is_refused(array, sentence):
+    with pytest.raises(InvalidArray, match=f"^field: {re.escape(sentence)}$"):
+        barcode(array)
+    with pytest.raises(InvalidArray, match=f"^mask: {re.escape(sentence)}$"):
+        betti(array)
+
+
+def test_unknown_options_are_refused():
+    expected = r"^connectivity: expected 'full' or 'face', got '8'$"
+    with pytest.raises(InvalidArray, match=expected):
+        barcode(np.zeros((3, 3)), "8")
+    with pytest.raises(InvalidArray, match=expected):
+        betti(np.zeros((3, 3)), "8")
+    for wrong in (-0.1, float("nan")):
+        expected = rf"^min_persistence: expected a number that is not negative, got {wrong}$"
+        with pytest.raises(InvalidArray, match=expected):
+            barcode(np.zeros((3, 3)), min_persistence=wrong)
+
+
+def test_importing_the_module_loads_no_heavy_library():
+    code = "import sys, topofix.topology.persistence; print({'gudhi', 'scipy', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
