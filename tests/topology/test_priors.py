@@ -115,6 +115,10 @@ def test_absent_takes_its_length_from_the_others_or_from_the_caller():
             "prior 1+2+3+4:5-,0: expected at most 4 components, "
             "which is what its parts have together, got 5-",
         ),
+        (  # of several ways to put the union together, the tightest counts
+            "2:1,0 3:5,0 4:1,0 2+3:1-2,0 2+3+4:4,0",
+            "prior 2+3+4:4,0: expected at most 3 components, which is what its parts have together, got 4",
+        ),
         (
             "2:0,0 3:0,0 2+3:1,0",
             "prior 2+3:1,0: expected at most 0 components, which is what its parts have together, got 1",
