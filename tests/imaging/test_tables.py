@@ -1,0 +1,165 @@
+"""The prior CSV: which row speaks for which slice, and what is refused."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topofix.errors import UnreadableFile
+from topofix.imaging.tables import PriorRow, read_priors
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write_and_read(content: str | bytes):
+        path = tmp_path / "priors.csv"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return read_priors(path)
+
+    return write_and_read
+
+
+def test_the_shortest_table_speaks_for_the_foreground_of_every_slice(table):
+    priors = table("case,b0,b1\nscan01,1,0\n")
+    assert priors.texts("scan01") == priors.texts("scan01", 5) == ("1,0",)
+    assert priors.texts("scan02") == ()
+    assert priors.cases == ("scan01",)
+    assert not priors.has_slices("scan01")
+
+
+def test_the_most_specific_row_wins_whatever_the_order(table):
+    rows = ["scan01,*,2,1,1", "scan01,0-3,2,1,0", "scan01,3,2,0,0"]
+    for order in (rows, rows[::-1]):
+        priors = table("\n".join(["case,slice,label,b0,b1", *order]))
+        assert [priors.texts("scan01", index) for index in range(2, 6)] == [
+            ("2:1,0",),
+            ("2:0,0",),
+            ("2:1,1",),
+            ("2:1,1",),
+        ]
+        assert priors.texts("scan01") == ("2:1,1",)
+        assert priors.has_slices("scan01")
+        assert not priors.has_slices("scan02")
+
+
+def test_a_whole_image_is_covered_only_by_rows_for_every_slice(table):
+    priors = table("case,slice,b0,b1\nscan01,4,1,1\n")
+    assert priors.texts("scan01") == ()
+    assert priors.texts("scan01", 4) == ("1,1",)
+
+
+def test_specificity_is_settled_label_by_label(table):
+    priors = table("case,slice,label,b0,b1\na,*,cavity,1,0\na,*,2+3,1,0\na,2,2+3,1,1\na,,,1-,*\n")
+    assert priors.texts("a", 2) == ("cavity:1,0", "2+3:1,1", "1-,*")
+
+
+def test_a_third_number_is_a_three_dimensional_prior_and_may_be_absent_in_a_row(table):
+    priors = table("case,b0,b1,b2\na,1,0,0\nb,1,1,\n")
+    assert priors.texts("a") == ("1,0,0",)
+    assert priors.texts("b") == ("1,1",)
+
+
+@pytest.mark.parametrize("written", ["scan01", "scan01.nii.gz"])
+@pytest.mark.parametrize("asked", ["scan01", "scan01.nii.gz"])
+def test_a_case_is_known_with_and_without_its_suffix(table, written, asked):
+    assert table(f"case,b0,b1\n{written},1,0\n").texts(asked) == ("1,0",)
+
+
+def test_dots_that_are_no_image_suffix_belong_to_the_name(table):
+    priors = table("case,b0,b1\np.1,1,0\np.2,1,1\n")
+    assert priors.cases == ("p.1", "p.2")
+    assert priors.texts("p.2.nrrd") == ("1,1",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfcase,b0,b1\nscan01,1,0\n",
+        b"case,b0,b1\r\nscan01,1,0\r\n\r\n\r\n",
+        b"case,b0,b1\rscan01,1,0\r",
+        b" Case , B0 ,b1 \n scan01 , 1 , 0 \n",
+        b"case,b0,b1\nscan01,1,0\n,,\n",
+        b"b1,case,b0\n0,scan01,1",
+        b"case,b0,b1,,\nscan01,1,0,,\n",
+        b'"case","b0","b1"\n"scan01","1","0"\n',
+    ],
+    ids=["BOM", "CRLF", "CR", "spaces and capitals", "blank row", "column order", "empty columns", "quotes"],
+)
+def test_what_spreadsheets_write_is_tolerated(table, content):
+    assert table(content).texts("scan01") == ("1,0",)
+
+
+def test_rows_are_numbered_as_a_spreadsheet_counts(table):
+    rows = table("case,slice,b0,b1\n\na,3 - 8,1,0\n").rows
+    assert rows == (PriorRow(number=3, case="a", slices=(3, 8), label="", betti="1,0"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "expected a row of column names, found an empty table"),
+        ("\n\n,,\n", "found an empty table"),
+        ("case,b0,b1\n\n", "expected at least one row of priors, found only column names"),
+        ("case,b0\na,1\n", r"row 1: expected a column 'b1', found only case, b0"),
+        ("name,b0,b1\na,1,1\n", r"row 1: expected the columns case, .*, found 'name'"),
+        ("case;b0;b1\na;1;1\n", r"row 1: expected the columns case, .*, found 'case;b0;b1'"),
+        ("case,b0,b0,b1\na,1,1,1\n", r"row 1: expected column 'b0' once, found it repeated"),
+        ("case,b0,b1\na,1\n", r"row 2: expected 3 cells, found 2"),
+        ("case,b0,b1\na,1,0\na,1,0,0\n", r"row 3: expected 3 cells, found 4"),
+        ("case,b0,b1\n,1,0\n", r"row 2, column 'case': expected a case, found nothing"),
+        ("case,b0,b1\na,,0\n", r"row 2, column 'b0': expected a number, .*, found nothing"),
+        ("case,b0,b1\na,1,\n", r"row 2, column 'b1': expected a number, .*, found nothing"),
+        ('case,b0,b1\na,"1,0",0\n', r"row 2, column 'b0': expected a number, .*, found '1,0'"),
+        ('case,label,b0,b1\na,"1,2",1,0\n', r"row 2, column 'label': expected one label, found '1,2'"),
+        ("case,slice,b0,b1\na,x,1,0\n", r"row 2, column 'slice': expected a number, .*, found 'x'"),
+        ("case,slice,b0,b1\na,-1,1,0\n", r"row 2, column 'slice': .* found '-1'"),
+        ("case,slice,b0,b1\na,1.5,1,0\n", r"row 2, column 'slice': .* found '1.5'"),
+        ("case,slice,b0,b1\na,8-3,1,0\n", r"row 2, column 'slice': .* found '8-3'"),
+        ("case,slice,b0,b1\na,3-,1,0\n", r"row 2, column 'slice': .* found '3-'"),
+        (b"case,b0,b1\n\xe4rzte,1,0\n", r"expected UTF-8, found byte 0xe4 at offset 11"),
+        ("case,b0,b1\n" + "a" * 200_000 + ",1,0\n", "expected comma-separated values, found: field larger"),
+        ("case,b0,b1\na,1,0\na,1,1\n", r"rows 2 and 3 to agree on 'a', found 1,0 and 1,1"),
+        ("case,b0,b1\na,1,0\na.nii.gz,1,1\n", r"rows 2 and 3 to agree on 'a'"),
+        ("case,slice,b0,b1\na,2,1,0\na,*,1,1\na,2,1,1\n", r"rows 2 and 4 to agree"),
+        ("case,slice,b0,b1\na,5-9,1,0\na,3-5,1,1\n", r"rows 2 and 3 to agree on 'a', found 1,0 and 1,1"),
+        ("case,slice,b0,b1\na,0-9,1,0\na,1-2,1,0\na,9-12,1,1\n", r"rows 2 and 4 to agree"),
+    ],
+)
+def test_a_malformed_table_is_refused_with_row_and_column(table, content, message):
+    with pytest.raises(UnreadableFile, match=rf"priors\.csv.*{message}"):
+        table(content)
+
+
+def test_a_missing_table_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(UnreadableFile, match=r"none\.csv: expected a prior CSV, found: No such file"):
+        read_priors(tmp_path / "none.csv")
+    with pytest.raises(UnreadableFile, match="expected a prior CSV, found: Is a directory"):
+        read_priors(tmp_path)
+
+
+def test_rows_that_repeat_each_other_or_do_not_meet_are_accepted(table):
+    priors = table("case,slice,b0,b1\na,0-2,1,0\na,3-5,1,1\na,2-2,1,1\na,4-5,1,1\na,4-5,1,1\n")
+    assert [priors.texts("a", index)[0] for index in (1, 2, 3)] == ["1,0", "1,1", "1,1"]
+
+
+names = st.text(
+    st.characters(codec="utf-8", exclude_characters='\r\n,":', exclude_categories=("C", "Z")), min_size=1
+)
+slices = st.none() | st.tuples(st.integers(0, 20), st.integers(0, 5)).map(lambda pair: (pair[0], sum(pair)))
+numbers = st.sampled_from(["0", "1", "12", "1-3", "2-", "*"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.lists(st.tuples(names, slices, names | st.just(""), numbers, numbers), min_size=1, max_size=6))
+def test_every_row_survives_the_way_through_a_file(tmp_path_factory, rows):
+    rows = list({row[0]: row for row in rows}.values())  # one row per case: none can disagree
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    spelled = {None: "*"} | {span: f"{span[0]}-{span[1]}" for _, span, *_ in rows if span}
+    lines = [",".join((case, spelled[span], label, b0, b1)) for case, span, label, b0, b1 in rows]
+    path.write_text("\n".join(["case,slice,label,b0,b1", *lines]), encoding="utf-8", newline="")
+    for case, span, label, b0, b1 in rows:
+        expected = (f"{label}:{b0},{b1}" if label else f"{b0},{b1}",)
+        table = read_priors(path)
+        assert table.texts(case, span[0] if span else None) == expected
+        assert table.has_slices(case) == (span is not None)
+        if span:
+            assert table.texts(case, span[1] + 1) == ()
