@@ -1,0 +1,61 @@
+"""Which files of a data set belong together: an image and the labels somebody drew on it.
+
+Three layouts are understood: `images/` and `labels/` with equal names; nnU-Net's and the Medical Segmentation
+Decathlon's `imagesTr/` and `labelsTr/`; and one folder where `NAME_gt`, `NAME_label` or `NAME_seg` lies beside
+`NAME`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from topofix.errors import UnreadableFile
+from topofix.imaging.volumes import find_images, stem, suffix
+
+LABEL_ENDINGS = ("_gt", "_label", "_seg")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFile:
+    """An image file and its label map."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+def find_labelled(folder: Path) -> list[LabelledFile]:
+    """All pairs of image and label map in a data set, in name order.
+
+    Raises:
+        UnreadableFile: No such folder, a label map without its image, or no pair at all.
+    """
+    if not folder.is_dir():
+        raise UnreadableFile(f"{folder}: expected a folder of images and label maps, found no such folder")
+    for images, labels in (("images", "labels"), ("imagesTr", "labelsTr")):
+        if (folder / labels).is_dir():
+            files = [_by_name(label, folder / images) for label in find_images(folder / labels)]
+            break
+    else:
+        files = [
+            LabelledFile(name, label.with_name(name + suffix(label)), label)
+            for label in find_images(folder)
+            for ending in LABEL_ENDINGS
+            if (name := stem(label).removesuffix(ending)) != stem(label)
+        ]
+    if not files:
+        raise UnreadableFile(
+            f"{folder}: expected images/ and labels/, imagesTr/ and labelsTr/, or NAME_gt files beside NAME, "
+            "found no label map"
+        )
+    for file in files:
+        if not file.image.is_file():
+            raise UnreadableFile(
+                f"{file.label.name}: expected its image {file.image.name}, found no such file"
+            )
+    return files
+
+
+def _by_name(label: Path, images: Path) -> LabelledFile:
+    image = images / label.name
+    channel = images / f"{stem(label)}_0000{suffix(label)}"  # nnU-Net numbers the channels of an image
+    return LabelledFile(stem(label), channel if channel.is_file() else image, label)

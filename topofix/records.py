@@ -1,0 +1,184 @@
+"""What was asked and what came out: options, outcomes and the Record of a case.
+
+Everything here is plain frozen data without torch, so that the command line can show its defaults at once. A
+Record is the JSON beside an output, the row of a batch, and all that a report is drawn from.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+LossName = Literal["dice", "bce", "dice_bce", "mse"]
+Method = Literal["auto", "weights", "voxels"]
+InputType = Literal["image", "probabilities", "labels"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How to train a network.
+
+    Attributes:
+        loss: `dice`; `bce` (cross-entropy of the softmax: for one label exactly binary cross-entropy);
+            `dice_bce`, their sum; `mse` between softmax and one-hot labels.
+        epochs: At most this many passes over all slices (2-D) or volumes (3-D).
+        batch_size: Patches per step.
+        learning_rate: AdamW's highest; it rises over the first epochs and falls to zero along a half cosine.
+        patience: Stop after this many epochs without a better validation Dice.
+        validate_every: Epochs between validations.
+        augment: Random flips, rotations, scalings, elastic and intensity changes.
+        seed: Of initial weights, patches and order; a CPU run is repeatable.
+    """
+
+    loss: LossName = "dice_bce"
+    epochs: int = 60
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    patience: int = 20
+    validate_every: int = 2
+    augment: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementOptions:
+    """How to refine one image; the defaults were chosen by `benchmarks/refinement_defaults.py`.
+
+    Attributes:
+        method: `weights` (the paper's: a copy of the network is adapted), `voxels` (free logits), or `auto`.
+        steps: At most this many optimiser steps per stage and image or slice.
+        topology_weight: lambda of Eq. 5.
+        weights_learning_rate: Adam's, on the network's weights.
+        voxels_learning_rate: Adam's, on logits.
+        smoothing: Widths of the Gaussian of the `voxels` stage, in voxels, annealed from left to right; the
+            steps are shared out evenly.
+    """
+
+    method: Method = "auto"
+    steps: int = 200
+    topology_weight: float = 0.1
+    weights_learning_rate: float = 1e-4
+    voxels_learning_rate: float = 0.3
+    smoothing: tuple[float, ...] = (4.0, 2.0, 1.0, 0.0)
+
+
+class Outcome(Enum):
+    """How a case ended; each value is a sentence for people, with advice where there is any."""
+
+    SATISFIED = "The requested topology was reached and verified on the written label map."
+    ALREADY_SATISFIED = "The segmentation had the requested topology already; nothing was changed."
+    NOT_REACHED = (
+        "The requested topology was not reached; the best segmentation found was written. "
+        "Try more --steps, --method auto, or look at the bars with `topofix barcode`."
+    )
+    MET = "The requested topology is met."
+    NOT_MET = "The requested topology is not met; `topofix refine` can correct it."
+    WRITTEN = "The segmentation was written; no topology was requested."
+    MEASURED = "The topology was measured; none was requested."
+    FAILED = "The case failed; nothing was written for it."
+
+    @property
+    def exit_code(self) -> int:
+        """0 the topology is as requested or none was; 1 the case failed; 3 it ran and the topology is not met."""
+        if self is Outcome.FAILED:
+            return 1
+        return 3 if self in (Outcome.NOT_REACHED, Outcome.NOT_MET) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Betti numbers of one region in one image or slice, against what was asked.
+
+    Attributes:
+        region: The region's name: `foreground`, a label, or a union of labels.
+        slice: Index along the slice axis, from 0; None for the whole image.
+        requested: The prior in its text form; None where nothing was asked.
+        before: Betti numbers before refinement.
+        after: Betti numbers of what was written; equal to `before` where nothing was refined.
+        met: Whether `after` is what was requested; None where nothing was asked.
+    """
+
+    region: str
+    slice: int | None
+    requested: str | None
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    met: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything a person or a program may want to know about one case afterwards.
+
+    Attributes:
+        command: `refine`, `segment` or `barcode`.
+        input: The case's file.
+        outcome: How it ended.
+        message: One sentence; the outcome's, or what failed.
+        request: The options as given, by name.
+        versions: Of topofix and what it computed with.
+        model: Name of the network; None without one.
+        device: Where the network ran.
+        seed: Given seed.
+        slice_axis: Axis of slice-wise topology; None where the whole image counts.
+        topology: Betti numbers, region by region and slice by slice.
+        stages: Refinement stages that ran, in order.
+        steps: Optimisation steps over all stages and slices.
+        seconds: Wall time of the case.
+        voxels_added: Background before, a label after.
+        voxels_removed: A label before, background after.
+        voxels_changed: Any change of label.
+        voxel_volume: mm³ per voxel (mm² per pixel in 2-D).
+        dice_to_input: Dice between the foregrounds before and after.
+        outputs: Files written, by kind.
+    """
+
+    command: str
+    input: str
+    outcome: Outcome
+    message: str
+    request: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    model: str | None = None
+    device: str | None = None
+    seed: int = 0
+    slice_axis: int | None = None
+    topology: tuple[Topology, ...] = ()
+    stages: tuple[str, ...] = ()
+    steps: int = 0
+    seconds: float = 0.0
+    voxels_added: int = 0
+    voxels_removed: int = 0
+    voxels_changed: int = 0
+    voxel_volume: float = 1.0
+    dice_to_input: float = 1.0
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def failed(cls, command: str, path: Path, message: str, request: Mapping[str, Any]) -> "Record":
+        """The Record of a case that ended in an error; nothing was written for it."""
+        return cls(command, str(path), Outcome.FAILED, message, request)
+
+    def with_outputs(self, **paths: Path) -> "Record":
+        """The same Record, naming the files that were written."""
+        return replace(self, outputs={kind: str(path) for kind, path in paths.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; the outcome as its name, changes also in mm³."""
+        values = asdict(self)
+        values["outcome"] = self.outcome.name.lower()
+        values["mm3_added"] = round(self.voxels_added * self.voxel_volume, 3)
+        values["mm3_removed"] = round(self.voxels_removed * self.voxel_volume, 3)
+        return values
+
+    def to_json(self) -> str:
+        """The text of the JSON file beside an output.
+
+        Example:
+            >>> record = Record("segment", "scan.nii.gz", Outcome.WRITTEN, Outcome.WRITTEN.value)
+            >>> json.loads(record.to_json())["outcome"]
+            'written'
+        """
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
