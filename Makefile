@@ -1,0 +1,48 @@
+# topofix: set up, try, test. `make` alone lists the targets.
+#
+# On Linux, PyPI's torch comes with gigabytes of CUDA libraries. The CPU build does for everything here:
+#     make install PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# pip's other settings (PIP_INDEX_URL, PIP_FIND_LINKS, PIP_CERT, ...) work the same way or from the environment.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DEMO := build/demo/hippocampus_refined.nii.gz
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types samples clean
+
+help: ## List these targets.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target sentence; do \
+		printf '  make %-8s %s\n' "$$target" "$$sentence"; done
+
+install: $(INSTALLED) ## Install topofix and its tools into .venv, with the versions of constraints.txt.
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("topofix needs Python 3.11 or newer and this is %d.%d: name another one, \
+	like make install PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(INSTALLED) ## Correct a sample segmentation, show its barcode and count its topology independently.
+	$(BIN)/topofix refine sample_data/hippocampus.nii.gz --betti 1,0,0 --output $(DEMO) --overwrite
+	$(BIN)/topofix barcode $(DEMO) --input-type labels --betti 1,0,0
+	$(BIN)/python sample_data/count.py $(DEMO)
+
+test: $(INSTALLED) ## Run the whole test suite.
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## Check style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## Check the types.
+	$(BIN)/python -m mypy
+
+samples: $(INSTALLED) ## Make the synthetic files of sample_data anew.
+	$(BIN)/python sample_data/make_samples.py
+
+clean: ## Remove .venv and everything that was built or cached.
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
