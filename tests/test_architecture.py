@@ -20,6 +20,8 @@ LAYERS: dict[str, set[str]] = {
     "cli": set(),
     "batch": set(),
     "pipeline": set(),
+    "measurement": set(),
+    "correction": set(),
     "prediction": set(),
     "reporting": set(),
     "request": set(),
