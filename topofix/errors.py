@@ -13,6 +13,10 @@ class InvalidPrior(TopofixError, ValueError):
     """A prior that cannot be read, contradicts itself or does not fit the image or the labels."""
 
 
+class InvalidOption(TopofixError, ValueError):
+    """An option that the case or the machine cannot honour."""
+
+
 class InvalidArray(TopofixError, ValueError):
     """An array of the wrong rank, type or range, or with voxels that are not finite."""
 

@@ -6,7 +6,7 @@ Record is the JSON beside an output, the row of a batch, and all that a report i
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 LossName = Literal["dice", "bce", "dice_bce", "mse"]
 Method = Literal["auto", "weights", "voxels"]
 InputType = Literal["image", "probabilities", "labels"]
+Connectivity = Literal["full", "face"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,31 @@ class TrainingOptions:
     validate_every: int = 2
     augment: bool = True
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CaseOptions:
+    """How to read and segment one case.
+
+    Attributes:
+        input_type: `image` for a scan, `probabilities` for a map in [0, 1], `labels` for a label map.
+        model: Name of a bundled model or path of a checkpoint; None chooses the bundled one that fits.
+        connectivity: `full`: foreground 8/26-connected, background 4/6; `face` the other way round.
+        slice_axis: Axis of slice-wise topology; None takes that of the largest spacing.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        seed: Of every random number.
+        save_probabilities: Write the probability of each label beside the label map.
+        overwrite: Replace outputs that exist.
+    """
+
+    input_type: InputType = "image"
+    model: str | None = None
+    connectivity: Connectivity = "full"
+    slice_axis: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    save_probabilities: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +107,7 @@ class Outcome(Enum):
 
     @property
     def exit_code(self) -> int:
-        """0 the topology is as requested or none was; 1 the case failed; 3 it ran and the topology is not met."""
+        """0 as requested, or nothing was; 1 the case failed; 3 it ran and the topology is not met."""
         if self is Outcome.FAILED:
             return 1
         return 3 if self in (Outcome.NOT_REACHED, Outcome.NOT_MET) else 0
@@ -97,7 +123,8 @@ class Topology:
         requested: The prior in its text form; None where nothing was asked.
         before: Betti numbers before refinement.
         after: Betti numbers of what was written; equal to `before` where nothing was refined.
-        met: Whether `after` is what was requested; None where nothing was asked.
+        met_before: Whether `before` is what was requested; None where nothing was asked.
+        met: Whether `after` is.
     """
 
     region: str
@@ -105,7 +132,8 @@ class Topology:
     requested: str | None
     before: tuple[int, ...]
     after: tuple[int, ...]
-    met: bool | None
+    met_before: bool | None = None
+    met: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +185,9 @@ class Record:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def failed(cls, command: str, path: Path, message: str, request: Mapping[str, Any]) -> "Record":
+    def failed(cls, command: str, path: Path, message: str) -> "Record":
         """The Record of a case that ended in an error; nothing was written for it."""
-        return cls(command, str(path), Outcome.FAILED, message, request)
-
-    def with_outputs(self, **paths: Path) -> "Record":
-        """The same Record, naming the files that were written."""
-        return replace(self, outputs={kind: str(path) for kind, path in paths.items()})
+        return cls(command, str(path), Outcome.FAILED, message)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the outcome as its name, changes also in mm³."""

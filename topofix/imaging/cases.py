@@ -1,10 +1,11 @@
 """Which files of a data set belong together: an image and the labels somebody drew on it.
 
 Three layouts are understood: `images/` and `labels/` with equal names; nnU-Net's and the Medical Segmentation
-Decathlon's `imagesTr/` and `labelsTr/`; and one folder where `NAME_gt`, `NAME_label` or `NAME_seg` lies beside
-`NAME`.
+Decathlon's `imagesTr/` and `labelsTr/`; and one folder where `NAME_gt`, `NAME_label` or `NAME_seg` lies
+beside `NAME`.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,32 @@ def find_labelled(folder: Path) -> list[LabelledFile]:
                 f"{file.label.name}: expected its image {file.image.name}, found no such file"
             )
     return files
+
+
+def label_names(folder: Path) -> tuple[str, ...] | None:
+    """Names of the labels 1, 2, ... from a data set's `dataset.json`, in nnU-Net's or the Decathlon's form.
+
+    Returns:
+        The names in order of their values, or None without such a file.
+
+    Raises:
+        UnreadableFile: The file is there, but doesn't name the labels 1, 2, ... one by one.
+    """
+    file = folder / "dataset.json"
+    if not file.is_file():
+        return None
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))["labels"]
+        by_value = {
+            int(key) if key.isdigit() else int(value): str(value) if key.isdigit() else key
+            for key, value in stored.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFile(f"{file}: expected an object 'labels' of names and values ({error})") from error
+    values = sorted(value for value in by_value if value > 0)
+    if values != list(range(1, len(values) + 1)):
+        raise UnreadableFile(f"{file}: expected the label values 1, 2, ... without a gap, found {values}")
+    return tuple(by_value[value] for value in values)
 
 
 def _by_name(label: Path, images: Path) -> LabelledFile:

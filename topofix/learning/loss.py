@@ -1,6 +1,6 @@
 """The topological loss: how far the barcode of a predicted probability is from the one that is asked for.
 
-For each region that a prior constrains and each dimension k, with bars sorted from the longest to the shortest,
+For each region that a prior constrains and each dimension k, with bars sorted from longest to shortest,
 
     L_k = sum_{l <= low_k} (1 - len_l^2)  +  sum_{l > high_k} len_l^2        L_topo = sum_k w_k L_k
 
@@ -62,7 +62,8 @@ class TopologicalLoss(nn.Module):
         """
         if probabilities.ndim != self.prior.dimensions + 2:
             raise InvalidArray(
-                f"expected (N, C, *S) with {self.prior.dimensions} axes in S, got {tuple(probabilities.shape)}"
+                f"expected (N, C, *S) with {self.prior.dimensions} axes in S, "
+                f"got {tuple(probabilities.shape)}"
             )
         losses = [evaluate(image, self.prior, self.connectivity).loss for image in probabilities]
         return torch.stack(losses).mean()
@@ -131,9 +132,9 @@ def constraint_loss(field: Tensor, bars: Barcode, constraint: Constraint) -> Ten
 def region_field(probabilities: Tensor, region: tuple[int, ...]) -> Tensor:
     """The probability of a region against all else, above 1/2 exactly where the label map shows the region.
 
-    With several labels this is a / (a + b), where a is the largest probability among the region's labels and b
-    the largest among all others: their sum can pass 1/2 where no single label wins (0.4, 0.3, 0.3), so that a loss
-    on sums could be content with a label map that is wrong. With one label the two are the same.
+    With several labels this is a / (a + b), where a is the largest probability among the region's labels and
+    b the largest among all others. A sum can pass 1/2 where no single label wins (0.4, 0.3, 0.3), so that a
+    loss on sums could be content with a label map that is wrong. With one label the two are the same.
 
     Args:
         probabilities: (C, *S); C = 1 a probability of the foreground, C > 1 a softmax.

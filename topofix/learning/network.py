@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from topofix import __version__
-from topofix.errors import InvalidCheckpoint
+from topofix.errors import InvalidCheckpoint, InvalidOption
 
 METADATA_KEY = "topofix"
 
@@ -118,7 +118,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; `auto` takes CUDA, else MPS, else the CPU.
 
     Raises:
-        ValueError: The name is unknown, or this machine has no such device.
+        InvalidOption: The name is unknown, or this machine has no such device.
 
     Example:
         >>> choose_device("cpu")
@@ -130,7 +130,9 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"expected a device of this machine (auto, cpu, cuda, mps), got '{name}'") from error
+        raise InvalidOption(
+            f"--device: expected a device of this machine (auto, cpu, cuda, mps), got '{name}'"
+        ) from error
     return device
 
 
@@ -177,7 +179,9 @@ def read_config(path: Path) -> tuple[NetworkConfig, dict[str, Any]]:
         if text is None:
             raise InvalidCheckpoint(f"{path.name}: expected a checkpoint of topofix, found other weights")
         stored = json.loads(text)
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in stored["config"].items()}
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in stored["config"].items()
+        }
         return NetworkConfig(**values), dict(stored["about"])
     except (SafetensorError, OSError) as error:
         raise InvalidCheckpoint(
@@ -226,5 +230,5 @@ def bundled() -> dict[str, Path]:
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Weights and statistics by name, each once: `state_dict` lists those that modules share under every alias."""
+    """Weights and statistics by name, each once: `state_dict` lists shared ones under every alias."""
     return dict([*network.named_parameters(), *network.named_buffers()])

@@ -5,9 +5,9 @@ Both stages minimise Eq. 5 of Clough et al. (TPAMI 2020) over a copy of somethin
     L = (1/V) sum |p - p0|^2  +  lambda L_topo(p)
 
 `weights` moves the network's weights, the paper's post-processing framework: the smoothest way to change an
-image, and the slowest. `voxels` moves the logits themselves and needs no network. L_topo has a gradient only at
-critical voxels, so bare voxel steps would draw needles; the logits are therefore z = z0 + G_sigma * delta with
-a Gaussian that is annealed, so that whole pieces move first and single voxels last:
+image, and the slowest. `voxels` moves the logits themselves and needs no network. L_topo has a gradient only
+at critical voxels, so bare voxel steps would draw needles; the logits are therefore z = z0 + G_sigma * delta
+with a Gaussian that is annealed, so that whole pieces move first and single voxels last:
 
     sigma = 4            sigma = 2            sigma = 1          sigma = 0 voxels
     .........            .........            .........          .........
@@ -89,7 +89,7 @@ def refine_weights(
     best = _Best(start, _box(start))
     optimiser = torch.optim.Adam(adapted.parameters(), options.weights_learning_rate)
     steps = _descend(predict, optimiser, best, prior, options.topology_weight, options.steps, connectivity)
-    return Refinement(best.logits, best.error, steps)
+    return Refinement(best.logits, int(best.error), steps)
 
 
 def refine_voxels(
@@ -185,7 +185,7 @@ def _descend(
 
 
 def _box(logits: Tensor) -> Box:
-    """The part of (C, *S) where the foreground is not negligible, with a margin; everything if there is none."""
+    """The part of (C, *S) where the foreground is not negligible, with a margin; else all of it."""
     foreground = 1 - torch.softmax(logits.detach(), 0)[0] > NEGLIGIBLE
     if not foreground.any():
         return (slice(None),) * logits.ndim

@@ -1,14 +1,13 @@
 """Supervised training of a U-net: epochs, validation, early stopping.
 
-Read from top to bottom: patches, network, optimiser, then one loop. The learning rate falls along a half cosine;
-after every epoch that is due the cases held back are segmented whole, on their own grid, and the weights with
-the best mean Dice are kept.
+Read from top to bottom: patches, network, optimiser, then one loop. The learning rate falls along a half
+cosine; after every epoch that is due the cases held back are segmented whole, on their own grid, and the
+weights with the best mean Dice are kept.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from topofix.learning.dataset import Case, Patches
 from topofix.learning.inference import predict
 from topofix.learning.network import NetworkConfig, build
 from topofix.records import LossName, TrainingOptions
+from topofix.topology.regions import dice
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Epoch:
         best: Best mean validation Dice so far.
         seconds: Since the training started.
         remaining: Estimated seconds to go.
+        finished: Whether the epoch, its validation included, is over.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Epoch:
     best: float
     seconds: float
     remaining: float
+    finished: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +79,8 @@ def train(
         on_best: Called with the network whenever validation improved, to save it.
     """
     start = time.monotonic()
-    network = build(config, options.seed).to(device, memory_format=_memory_format(config))
+    network = build(config, options.seed).to(device)
+    network = network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     patches = Patches(training, config, augment=options.augment, seed=options.seed)
     criterion = make_loss(options.loss)
     optimiser = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=1e-4)
@@ -99,7 +102,7 @@ def train(
                 logits = network(images)  # (B, K + 1, *patch)
             loss = criterion(logits.float(), labels.to(device))
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             total += loss.item()
@@ -115,7 +118,8 @@ def train(
             if mean > best:
                 best, best_epoch, best_state = mean, number, _copy_state(network)
                 on_best(network, epoch)
-            on_step(epoch)
+        epoch = replace(epoch, finished=True)
+        on_step(epoch)
         history.append(epoch)
         if number - best_epoch >= options.patience:
             break
@@ -136,17 +140,6 @@ def validate(
         predicted = predict(network, config, case.image, case.grid, device).argmax(0).numpy()
         scores.append([dice(predicted == k, case.label == k) for k in range(1, len(config.labels) + 1)])
     return tuple(float(score) for score in np.mean(scores, axis=0))
-
-
-def dice(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    """Dice overlap of two masks; 1 where both are empty.
-
-    Example:
-        >>> dice(np.array([1, 1, 0], bool), np.array([1, 0, 0], bool))
-        0.6666666666666666
-    """
-    size = int(a.sum()) + int(b.sum())
-    return 2.0 * int(np.logical_and(a, b).sum()) / size if size else 1.0
 
 
 def make_loss(name: LossName) -> Callable[[Tensor, Tensor], Tensor]:

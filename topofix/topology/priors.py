@@ -237,6 +237,20 @@ class Prior:
             )
 
 
+def check_numbers(texts: Sequence[str]) -> None:
+    """Refuse what can be no prior whatever labels there are, before an image or a model is looked at.
+
+    Raises:
+        InvalidPrior: with one sentence that names the text, what was expected and what came.
+
+    >>> check_numbers(["any name:1,0", "absent"])
+    """
+    for piece in (piece for text in texts for piece in _split(text)):
+        _, numbers = _read_constraint(piece.rpartition(":")[2], None)
+        if numbers:
+            Constraint(FOREGROUND, numbers)
+
+
 def _split(text: str) -> Iterator[str]:
     """The constraints in a text, whose label names may hold spaces of their own."""
     if not text.strip():

@@ -1,0 +1,460 @@
+"""The command line: parse, call, print. The only file that prints or exits.
+
+Heavy packages are imported inside the commands, so that `topofix --help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from topofix import __version__
+from topofix.errors import InvalidOption, InvalidPrior, TopofixError
+from topofix.records import (
+    CaseOptions,
+    Connectivity,
+    InputType,
+    LossName,
+    Method,
+    Outcome,
+    Record,
+    RefinementOptions,
+    TrainingOptions,
+)
+
+if TYPE_CHECKING:
+    from topofix.learning.training import Epoch
+    from topofix.request import PriorRequest
+
+app = typer.Typer(
+    name="topofix",
+    help="Give medical image segmentations the topology that their anatomy is known to have.",
+    epilog="Exit codes: 0 done, 1 a case failed, 2 usage, 3 a case does not have the requested topology.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+MOST_BARS = 20
+"""Bars shown per dimension of a single region; all of them go to --csv."""
+
+MOST_BARS_EACH = 3
+"""The same where there are several regions or slices."""
+
+TRAINING, CASE, REFINEMENT = TrainingOptions(), CaseOptions(), RefinementOptions()
+
+Inputs = Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="File for one input, folder for several. [default: beside the input]"
+    ),
+]
+Betti = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--betti",
+        help="Betti numbers: 1,0,0 for the foreground of a volume, 1,1 for each slice, myocardium:1,1 or "
+        "2:1,1 for a label; 1-3, 1- (at least) and * (any) in place of a number. Repeatable.",
+        show_default=False,
+    ),
+]
+BettiCsv = Annotated[
+    Path | None,
+    typer.Option(
+        "--betti-csv", help="Betti numbers by case, slice and label: columns case,slice,label,b0,b1[,b2]."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Bundled model or checkpoint file. [default: the bundled one that fits]"),
+]
+SliceAxis = Annotated[
+    int | None,
+    typer.Option("--slice-axis", help="Axis of slices, from 0. [default: the axis of largest spacing]"),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+SaveProbabilities = Annotated[
+    bool, typer.Option("--save-probabilities", help="Write each label's probability beside the label map.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print each Record as one line of JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+ConnectivityOption = Annotated[
+    Connectivity,
+    typer.Option("--connectivity", help="full: foreground 8/26-connected; face: 4/6-connected."),
+]
+
+
+def main() -> None:
+    """Entry point of the `topofix` command."""
+    app()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        print(f"topofix {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def refine(
+    images: Inputs,
+    betti: Betti = None,
+    betti_csv: BettiCsv = None,
+    output: Output = None,
+    model: Model = None,
+    input_type: Annotated[
+        Literal["image", "probabilities"],
+        typer.Option("--input-type", help="A scan for a network, or a map of foreground probabilities."),
+    ] = "image",
+    method: Annotated[
+        Method,
+        typer.Option(
+            "--method", help="weights: adapt a copy of the network; voxels: move logits; auto: both."
+        ),
+    ] = REFINEMENT.method,
+    steps: Annotated[
+        int, typer.Option("--steps", min=0, help="At most so many steps per stage and slice or volume.")
+    ] = REFINEMENT.steps,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", help="Adam's, of the stage that --method names. [default: its own]"),
+    ] = None,
+    topology_weight: Annotated[
+        float, typer.Option("--topology-weight", min=0, help="Weight of topology against change (lambda).")
+    ] = REFINEMENT.topology_weight,
+    connectivity: ConnectivityOption = CASE.connectivity,
+    slice_axis: SliceAxis = None,
+    save_probabilities: SaveProbabilities = False,
+    device: Device = CASE.device,
+    seed: Seed = CASE.seed,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Segment scans and give them the topology they are known to have.
+
+    Example: topofix refine scan.nii.gz --betti 1,0,0
+    """
+    with _usage():
+        request = _request(betti, betti_csv)
+        refinement = _refinement(method, steps, learning_rate, topology_weight)
+    from topofix import batch, pipeline
+
+    options = CaseOptions(
+        input_type, model, connectivity, slice_axis, device, seed, save_probabilities, overwrite
+    )
+    with _errors():
+        jobs = batch.plan_jobs(images, output, "_refined")
+    records = batch.run(
+        jobs, lambda job: pipeline.refine(job.input, job.output, request, options, refinement), "refine"
+    )
+    _finish(records, len(jobs), json=json, quiet=quiet)
+
+
+@app.command()
+def segment(
+    images: Inputs,
+    output: Output = None,
+    model: Model = None,
+    slice_axis: SliceAxis = None,
+    save_probabilities: SaveProbabilities = False,
+    device: Device = CASE.device,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Segment scans with a U-net, without looking at their topology.
+
+    Example: topofix segment scan.nii.gz --model cardiac-sax-2d
+    """
+    from topofix import batch, pipeline
+
+    options = CaseOptions(
+        model=model,
+        slice_axis=slice_axis,
+        device=device,
+        save_probabilities=save_probabilities,
+        overwrite=overwrite,
+    )
+    with _errors():
+        jobs = batch.plan_jobs(images, output, "_seg")
+    records = batch.run(jobs, lambda job: pipeline.segment(job.input, job.output, options), "segment")
+    _finish(records, len(jobs), json=json, quiet=quiet)
+
+
+@app.command()
+def barcode(
+    images: Inputs,
+    input_type: Annotated[
+        InputType,
+        typer.Option("--input-type", help="A scan for a network, a probability map, or a label map."),
+    ] = "image",
+    betti: Betti = None,
+    betti_csv: BettiCsv = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Only this label, by number or name, or a union like 2+3.")
+    ] = None,
+    model: Model = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Betti numbers are those of what lies above.")
+    ] = 0.5,
+    min_persistence: Annotated[
+        float, typer.Option("--min-persistence", min=0, help="List no shorter bars.")
+    ] = 0.0,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all bars to this file.")] = None,
+    connectivity: ConnectivityOption = CASE.connectivity,
+    slice_axis: SliceAxis = None,
+    device: Device = CASE.device,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the barcode and the Betti numbers of a probability map, a label map, or a scan.
+
+    Example: topofix barcode mask.nii.gz --input-type labels --betti 1,0,0
+    """
+    with _usage():
+        request = _request(betti, betti_csv) if betti or betti_csv else None
+    from topofix import batch, measurement, pipeline
+    from topofix.reporting.bars import COLUMNS, bars_csv, bars_table, headline
+
+    options = CaseOptions(input_type, model, connectivity, slice_axis, device)
+    with _errors():
+        if csv is not None:
+            pipeline.check_writable([csv], overwrite)
+        jobs = batch.plan_jobs(images, None, "")
+    rows = [",".join(COLUMNS) + "\n"]
+    console = Console(quiet=json or quiet)
+
+    def work(job: batch.Job) -> Record:
+        record, every = measurement.measure(
+            job.input, request, options, label=label, threshold=threshold, min_persistence=min_persistence
+        )
+        if csv is not None:
+            rows.append(bars_csv(job.input.name, every))
+        most = MOST_BARS if len(every) == 1 else MOST_BARS_EACH
+        for bars, part in zip(every, record.topology, strict=True):
+            console.print(headline(job.input.name, part, threshold), highlight=False, markup=False)
+            console.print(bars_table(bars, most, threshold))
+        return record
+
+    _finish(
+        batch.run(jobs, work, "barcode"),
+        len(jobs),
+        json=json,
+        quiet=quiet,
+        write=(lambda: pipeline.write_text(csv, "".join(rows))) if csv else (lambda: None),
+    )
+
+
+@app.command()
+def train(
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with images/ and labels/, imagesTr/ and labelsTr/, or NAME_gt beside NAME.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write, .safetensors.")],
+    dimensions: Annotated[int, typer.Option(min=2, max=3, help="2: images and slices; 3: volumes.")] = 2,
+    labels: Annotated[
+        str | None, typer.Option(help="Names of labels 1, 2, ..., with commas. [default: from dataset.json]")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="mm per axis of the network's grid, as 1.4,1.4. [default: the median]")
+    ] = None,
+    patch_size: Annotated[
+        str | None, typer.Option(help="Voxels of a training patch, as 128,128. [default: from the data]")
+    ] = None,
+    loss: Annotated[LossName, typer.Option(help="Supervised loss.")] = TRAINING.loss,
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many.")] = TRAINING.epochs,
+    batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = TRAINING.batch_size,
+    learning_rate: Annotated[float, typer.Option(help="AdamW's highest.")] = TRAINING.learning_rate,
+    augment: Annotated[bool, typer.Option(help="Random flips, rotations, scalings, grey values.")] = (
+        TRAINING.augment
+    ),
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the data, stored in the checkpoint.")
+    ] = None,
+    device: Device = CASE.device,
+    seed: Seed = TRAINING.seed,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a U-net on a folder of images and label maps.
+
+    Example: topofix train heart/ --output heart.safetensors --dimensions 2
+    """
+    with _usage():
+        names = tuple(name.strip() for name in labels.split(",")) if labels else None
+        steps = _numbers(spacing, float, "--spacing", dimensions)
+        sides = _numbers(patch_size, int, "--patch-size", dimensions)
+    from topofix import pipeline
+
+    options = TrainingOptions(
+        loss=loss,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        augment=augment,
+        seed=seed,
+    )
+    with _errors(), _training_progress(quiet or json) as on_step:
+        config = pipeline.plan_network(dataset, dimensions, names, steps, sides)
+        result = pipeline.train(
+            dataset,
+            output,
+            config,
+            options,
+            device=device,
+            about={"licence": licence} if licence else {},
+            overwrite=overwrite,
+            on_step=on_step,
+        )
+    best = result.history[result.best_epoch - 1]
+    scores = dict(zip(config.labels, best.dice, strict=True))
+    if json:
+        summary = {"output": str(output), "epoch": result.best_epoch, "seconds": round(result.seconds, 1)}
+        print(dumps({**summary, "validation_dice": scores}))
+    elif not quiet:
+        dice = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+        print(f"{output}: best epoch {result.best_epoch} of {len(result.history)}; validation Dice {dice}")
+
+
+def _request(betti: list[str] | None, betti_csv: Path | None) -> "PriorRequest":
+    """What was asked for on the command line, read but not yet matched to an image."""
+    from topofix.imaging.tables import read_priors
+    from topofix.request import PriorRequest
+
+    if bool(betti) == (betti_csv is not None):
+        raise InvalidPrior("expected either --betti or --betti-csv, got " + ("both" if betti else "neither"))
+    return PriorRequest(tuple(betti or ()), None if betti_csv is None else read_priors(betti_csv))
+
+
+def _refinement(
+    method: Method, steps: int, learning_rate: float | None, topology_weight: float
+) -> RefinementOptions:
+    options = replace(REFINEMENT, method=method, steps=steps, topology_weight=topology_weight)
+    if learning_rate is None:
+        return options
+    if method == "auto":
+        raise InvalidOption("--learning-rate: expected --method weights or voxels beside it, got auto")
+    if method == "weights":
+        return replace(options, weights_learning_rate=learning_rate)
+    return replace(options, voxels_learning_rate=learning_rate)
+
+
+def _numbers(text: str | None, kind: type, name: str, count: int) -> Any:
+    """Comma-separated positive numbers, one per dimension; None where nothing was given."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(number > 0 for number in numbers):
+        raise InvalidOption(f"{name}: expected {count} positive numbers with commas, got '{text}'")
+    return numbers
+
+
+def _finish(
+    records: Iterable[Record],
+    count: int,
+    *,
+    json: bool,
+    quiet: bool,
+    write: Callable[[], None] = lambda: None,
+) -> NoReturn:
+    """Prints one line per case as it comes, and exits with what the worst one says."""
+    from topofix.reporting.lines import one_line
+
+    codes = []
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet or count < 2) as progress:
+        task = progress.add_task("cases", total=count)
+        for record in records:
+            codes.append(record.outcome.exit_code)
+            failed = record.outcome is Outcome.FAILED
+            if json:
+                print(dumps(record.to_dict(), ensure_ascii=False), flush=True)
+            if failed or not (json or quiet):
+                print(one_line(record), file=sys.stderr if failed else sys.stdout, flush=True)
+            progress.advance(task)
+    with _errors():
+        write()
+    raise typer.Exit(1 if 1 in codes else max(codes, default=0))
+
+
+@contextmanager
+def _training_progress(quiet: bool) -> Iterator[Callable[["Epoch"], None]]:
+    """Shows a bar in a terminal and a line per epoch elsewhere, on stderr."""
+    console = Console(stderr=True)
+    live = console.is_terminal and not quiet
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  Dice {task.fields[dice]:.3f}"),
+        TextColumn("{task.fields[left]:.0f} s left"),
+    )
+    with Progress(*columns, console=console, disable=not live) as progress:
+        task = progress.add_task("train", epoch=0, loss=0.0, dice=0.0, left=0.0)
+
+        def on_step(epoch: "Epoch") -> None:
+            dice = sum(epoch.dice) / max(1, len(epoch.dice))
+            progress.update(
+                task,
+                completed=epoch.step,
+                total=epoch.steps,
+                epoch=epoch.number,
+                loss=epoch.loss,
+                dice=dice,
+                left=epoch.remaining,
+            )
+            if not (live or quiet) and epoch.finished:
+                scores = " ".join(f"{score:.3f}" for score in epoch.dice) or "-"
+                text = f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation Dice {scores}"
+                print(
+                    f"{text}, {epoch.seconds:.0f} s, {epoch.remaining:.0f} s left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        yield on_step
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """Turns what is wrong with the options into one sentence and exit code 2."""
+    try:
+        yield
+    except TopofixError as error:
+        print(f"topofix: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turns what cannot be done into one sentence and exit code 1."""
+    try:
+        yield
+    except (TopofixError, OSError) as error:
+        print(f"topofix: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error

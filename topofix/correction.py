@@ -1,0 +1,106 @@
+"""Which stages run on which slices: from a prediction and its priors to logits that meet them.
+
+Only what is wrong is touched, slice by slice or as a volume. A stage hands on its best state, which is never
+worse than what it was given, and the next runs only while the topology is still wrong.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from topofix.errors import InvalidOption
+from topofix.learning.refinement import Refinement, refine_voxels, refine_weights
+from topofix.prediction import Prediction, label_map
+from topofix.records import RefinementOptions
+from topofix.request import Priors, one_slice
+from topofix.topology.persistence import Connectivity
+from topofix.topology.priors import Prior
+from topofix.topology.regions import betti_of_regions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Correction:
+    """What became of a prediction.
+
+    Attributes:
+        logits: (K + 1, *S), equal to the prediction's wherever the topology was right.
+        stages: Those that ran, in order; empty if everything was right.
+        steps: Optimiser steps over all stages and slices.
+    """
+
+    logits: torch.Tensor
+    stages: tuple[str, ...]
+    steps: int
+
+
+def correct(
+    prediction: Prediction,
+    priors: Priors,
+    spacing: tuple[float, ...],
+    connectivity: Connectivity,
+    options: RefinementOptions,
+) -> Correction:
+    """Runs the chosen stages on every slice, or on the volume, whose topology is wrong.
+
+    Args:
+        prediction: Logits, and the network where there is one; left as it is.
+        priors: What is asked for, by slice or for the whole.
+        spacing: mm per axis of the image.
+        connectivity: Of the foreground.
+        options: Method, steps, learning rates.
+
+    Raises:
+        InvalidOption: The method needs a network that sees what the prior is for, and there is none.
+    """
+    for index in priors:
+        _stages(prediction, index, options)  # refuses a method that cannot work before any work is done
+    logits = prediction.logits.clone()
+    labels = label_map(logits)
+    axis = prediction.slice_axis
+    stages: dict[str, None] = {}
+    steps = 0
+    for index, prior in priors.items():
+        found = betti_of_regions(one_slice(labels, index, axis), prior, connectivity)
+        if all(c.error(counts) == 0 for c, counts in zip(prior.constraints, found, strict=True)):
+            continue
+        part = one_slice(logits, index, axis + 1)  # a view, (K + 1, *S) of the slice
+        for stage in _stages(prediction, index, options):
+            if stage == "weights":
+                result = _adapt_network(prediction, index, prior, connectivity, options)
+            else:
+                mm = [step for k, step in enumerate(spacing) if index is None or k != axis]
+                result = refine_voxels(part, prior, options, connectivity, mm)
+            part.copy_(result.logits)
+            stages[stage] = None
+            steps += result.steps
+            if result.error == 0:
+                break
+    return Correction(logits, tuple(stages), steps)
+
+
+def _stages(prediction: Prediction, index: int | None, options: RefinementOptions) -> tuple[str, ...]:
+    sees = prediction.grid is not None and (index is None or prediction.grid.slice_axis is not None)
+    if options.method == "weights" and not sees:
+        reason = "a 3-D network sees no single slices" if prediction.grid else "a probability map has none"
+        raise InvalidOption(
+            f"--method weights: expected a network to adapt, but {reason}; try --method voxels"
+        )
+    if options.method == "auto":
+        return ("weights", "voxels") if sees else ("voxels",)
+    return (options.method,)
+
+
+def _adapt_network(
+    prediction: Prediction,
+    index: int | None,
+    prior: Prior,
+    connectivity: Connectivity,
+    options: RefinementOptions,
+) -> Refinement:
+    assert prediction.checkpoint is not None
+    assert prediction.image is not None
+    assert prediction.grid is not None
+    grid = prediction.grid if index is None else prediction.grid.of_slice()
+    image = one_slice(prediction.image, index, prediction.slice_axis)
+    network, config = prediction.checkpoint.network, prediction.checkpoint.config
+    return refine_weights(network, config, image, grid, prior, options, connectivity)

@@ -1,0 +1,61 @@
+"""One line per case: what a person reads while a batch runs."""
+
+from pathlib import Path
+
+from topofix.records import Outcome, Record, Topology
+
+
+def one_line(record: Record) -> str:
+    """A Record as one line of text.
+
+    Example:
+        >>> corrected = Topology("foreground", None, "1,0,0", (2, 0, 0), (1, 0, 0), False, True)
+        >>> one_line(Record("refine", "in/scan.nii.gz", Outcome.SATISFIED, "", topology=(corrected,)))
+        'scan.nii.gz: satisfied; foreground 2,0,0 -> 1,0,0; 0 voxels (0 mm³) changed'
+    """
+    name = Path(record.input).name
+    if record.outcome is Outcome.FAILED:
+        return f"{name}: failed; {record.message}"
+    parts = [record.outcome.name.lower().replace("_", " "), *_topology(record)]
+    if record.command == "refine":
+        parts.append(f"{record.voxels_changed} voxels ({_amount(record)}) changed")
+    if record.model:
+        parts.append(f"model {record.model}")
+    if "segmentation" in record.outputs:
+        parts.append(record.outputs["segmentation"])
+    return f"{name}: " + "; ".join(parts)
+
+
+def betti_text(counts: tuple[int, ...]) -> str:
+    """Betti numbers as they are typed.
+
+    Example:
+        >>> betti_text((1, 0, 0))
+        '1,0,0'
+    """
+    return ",".join(map(str, counts))
+
+
+def _topology(record: Record) -> list[str]:
+    """Betti numbers region by region or, slice by slice, how many slices were and are right."""
+    slices = {part.slice for part in record.topology}
+    if None in slices:
+        return [_change(part) for part in record.topology]
+    before, after = (
+        len(slices) - len({part.slice for part in record.topology if getattr(part, met) is False})
+        for met in ("met_before", "met")
+    )
+    if all(part.requested is None for part in record.topology):
+        return [f"{len(slices)} slices"]
+    counts = f"{after}" if record.command == "barcode" else f"{before} -> {after}"
+    return [f"slices right {counts} of {len(slices)}"]
+
+
+def _change(part: Topology) -> str:
+    changed = part.before != part.after
+    return f"{part.region} {betti_text(part.before)}" + (f" -> {betti_text(part.after)}" if changed else "")
+
+
+def _amount(record: Record) -> str:
+    planar = all(part.slice is None and len(part.after) == 2 for part in record.topology)
+    return f"{record.voxels_changed * record.voxel_volume:.5g} {'mm²' if planar else 'mm³'}"
