@@ -217,7 +217,7 @@ def barcode(
     ] = 0.5,
     min_persistence: Annotated[
         float, typer.Option("--min-persistence", min=0, help="List no shorter bars.")
-    ] = 0.0,
+    ] = 0.01,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all bars to this file.")] = None,
     connectivity: ConnectivityOption = CASE.connectivity,
     slice_axis: SliceAxis = None,

@@ -91,6 +91,7 @@ def measure(
         request={"betti": request.describe() if request else None, **asdict(options), "threshold": threshold},
         **subject.provenance,
         seed=options.seed,
+        slice_axis=None if None in priors else subject.slice_axis,
         topology=tuple(topology),
         seconds=round(time.perf_counter() - started, 3),
         voxel_volume=volume.voxel_volume,

@@ -76,6 +76,7 @@ def refine(
         request={"betti": request.describe(), **asdict(options), **asdict(refinement)},
         **prediction.provenance(),
         seed=options.seed,
+        slice_axis=None if None in priors else prediction.slice_axis,
         topology=topology,
         stages=correction.stages,
         steps=correction.steps,

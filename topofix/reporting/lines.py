@@ -15,7 +15,7 @@ def one_line(record: Record) -> str:
     """
     name = Path(record.input).name
     if record.outcome is Outcome.FAILED:
-        return f"{name}: failed; {record.message}"
+        return "failed: " + (record.message if name in record.message else f"{name}: {record.message}")
     parts = [record.outcome.name.lower().replace("_", " "), *_topology(record)]
     if record.command == "refine":
         parts.append(f"{record.voxels_changed} voxels ({_amount(record)}) changed")
