@@ -1,0 +1,77 @@
+"""Every command and every line of Python in the README runs as it stands."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from topofix.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has: the sample data, and a few files of the names that the README uses."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "sample_data", folder / "sample_data")
+    (folder / "scans").mkdir()
+    shutil.copy(ROOT / "sample_data/hippocampus.nii.gz", folder / "scans/first.nii.gz")
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:48, :48]
+    for kind in ("images", "labels"):
+        (folder / "my_data" / kind).mkdir(parents=True)
+    for case in range(6):
+        disc = np.hypot(rows - 24 - case, columns - 22) < 10
+        image = disc * 2.0 + generator.normal(0, 0.3, disc.shape)
+        for kind, array in (("images", image.astype(np.float32)), ("labels", disc.astype(np.uint8))):
+            nib.save(nib.Nifti1Image(array, np.eye(4)), folder / "my_data" / kind / f"{case}.nii.gz")
+    shutil.copy(folder / "my_data/images/0.nii.gz", folder / "scan.nii.gz")
+    return folder
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(COMMANDS) >= 9
+    assert {shlex.split(line)[1] for line in COMMANDS} == {"refine", "segment", "barcode", "train"}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command(line: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone)
+    program, *arguments = shlex.split(line)
+    assert program == "topofix"
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    if "--output" in arguments:
+        assert Path(arguments[arguments.index("--output") + 1]).exists()
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python(code: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone)
+    exec(compile(code, "README.md", "exec"), {})
+    assert Path("out/python.nii.gz").exists()
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_quick_start_is_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
