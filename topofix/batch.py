@@ -28,7 +28,7 @@ def plan_jobs(inputs: Sequence[Path], output: Path | None, ending: str) -> list[
 
     Raises:
         UnreadableFile: A folder without images.
-        UnwritableFile: Two cases would be written to one file.
+        UnwritableFile: Two cases would be written to one file or Record, or a case over an input.
 
     Example:
         >>> plan_jobs([Path("a/scan.nii.gz")], None, "_seg")[0].output.name
@@ -47,11 +47,9 @@ def plan_jobs(inputs: Sequence[Path], output: Path | None, ending: str) -> list[
         else:
             target = output / path.parent.relative_to(folder) / name
         jobs.append(Job(path, target))
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        other = taken.setdefault(job.output.absolute(), job.input)
-        if other != job.input:
-            raise UnwritableFile(f"{job.output}: expected one case per output, got {other} and {job.input}")
+    jobs = list(dict.fromkeys(jobs))  # a file in a folder that was named twice is one case
+    if ending:  # else nothing is written
+        _refuse_collisions(jobs)
     return jobs
 
 
@@ -78,3 +76,15 @@ def _find(item: Path, ending: str) -> list[tuple[Path, Path]]:
     if not found:
         raise UnreadableFile(f"{item}: expected a folder with images, found none")
     return found
+
+
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    inputs = {job.input.resolve() for job in jobs}
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        if job.output.resolve() in inputs:
+            raise UnwritableFile(f"{job.output}: expected another file than an input for the output")
+        name = job.output.with_name(stem(job.output)).absolute()  # that of the Record, too
+        other = taken.setdefault(name, job.input)
+        if other != job.input:
+            raise UnwritableFile(f"{job.output}: expected one case per output, got {other} and {job.input}")

@@ -101,15 +101,20 @@ def main() -> None:
     app()
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"topofix {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
-    if version:
-        print(f"topofix {__version__}")
-        raise typer.Exit
+    pass
 
 
 @app.command()
@@ -388,7 +393,13 @@ def _finish(
     from topofix.reporting.lines import one_line
 
     codes = []
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet or count < 2) as progress:
+    console = Console(stderr=True)
+    with Progress(
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else results would end in the console, that is stderr
+        disable=quiet or count < 2 or not console.is_terminal,
+    ) as progress:
         task = progress.add_task("cases", total=count)
         for record in records:
             codes.append(record.outcome.exit_code)
