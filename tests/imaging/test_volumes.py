@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from topofix.errors import InvalidArray, UnreadableFile, UnwritableFile
-from topofix.imaging import volumes
 from topofix.imaging.volumes import Volume, find_images, is_image, read, stem, suffix, write
 
 SHAPE = (4, 5, 6)
@@ -441,7 +440,7 @@ def test_a_failing_writer_leaves_nothing(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(volumes, "_write_nifti", interrupted)
+    monkeypatch.setattr("topofix.imaging.nifti.write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "x.nii", LABELS, like=Volume(LABELS, (1.0,) * 3, np.eye(4), Path()))
     assert list(tmp_path.iterdir()) == []

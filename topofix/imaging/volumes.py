@@ -1,102 +1,32 @@
-"""One image file and its place in the world: NIfTI, NRRD, MetaImage, PNG and TIFF, in and out.
+"""Image files: NIfTI, NRRD, MetaImage, PNG and TIFF, found, read and written.
 
-A `Volume` holds the voxels in the file's own index order, never transposed and never padded, beside all that
-is needed to write another array onto exactly the same grid. What is handed on is whole: a file that is
-truncated, or holds voxels that are not finite, is refused here with one sentence and not later by a stranger.
+What is handed on is whole: a file that is truncated, or holds voxels that are not finite, is refused here
+with one sentence and not later by a stranger. What is written appears whole or not at all.
 
-World coordinates are RAS millimetres, as NIfTI has them. ITK's formats count in LPS: `_RAS_LPS` is the one
-place where the two meet.
+The bytes of a format are the business of `nifti`, `itk` and `pictures`, each with a `read` and a `write` that
+are called from here only: on damaged bytes they raise whatever their decoder raises, and what they write is a
+draft, its suffix in lower case.
 """
 
-import gzip
-import io
-import logging
 import math
 import os
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from topofix.errors import InvalidArray, UnreadableFile, UnwritableFile
+from topofix.imaging import itk, nifti, pictures
+from topofix.imaging.volume import Volume, Voxels, check_shape
 
-Voxels = npt.NDArray[Any]
-Affine = npt.NDArray[np.float64]
+__all__ = ["SUFFIXES", "Volume", "find_images", "is_image", "read", "stem", "suffix", "write"]
 
-_NIFTI = (".nii.gz", ".nii")
-_ITK = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
-_PICTURES = (".png", ".tif", ".tiff")
-_READ_ONLY = (".jpg", ".jpeg")
-SUFFIXES = (*_NIFTI, *_ITK, *_PICTURES, *_READ_ONLY)
+_WRITABLE = (*nifti.SUFFIXES, *itk.SUFFIXES, *pictures.SUFFIXES)
+SUFFIXES = (*_WRITABLE, *pictures.READ_ONLY)
 """The suffixes of the files that `read` understands; `write` too, but for JPEG, which alters voxels."""
 
-_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_GZIP_MAGIC = b"\x1f\x8b"
-_NIFTI_UNITS = {1: 1000.0, 3: 0.001}  # the code of metres and of microns, in mm; unknown counts as mm
 _STORED_AS: dict[str, npt.DTypeLike] = {"bool": np.uint8, "float16": np.float32}  # no format knows these
-_SCANNER = 1  # NIfTI's qform and sform code for "scanner coordinates"
-
-# nibabel reports the blemishes of a header to a logger; its own prints, this one stays silent until asked.
-_LOGGER = logging.getLogger(__name__)
-_LOGGER.addHandler(logging.NullHandler())
-
-
-class _ItkHeader(NamedTuple):
-    """Where ITK places an image, in LPS mm, and the metadata beside it."""
-
-    origin: tuple[float, ...]
-    spacing: tuple[float, ...]
-    direction: tuple[float, ...]
-    metadata: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Volume:
-    """The voxels of one file and its geometry.
-
-    Attributes:
-        array: voxels of rank 2 or 3, axes in the file's index order: (i, j, k) of NIfTI, (x, y, z) of ITK's
-            formats, (row, column) of PNG, TIFF and JPEG.
-        spacing: mm per axis of `array`; 1.0 for PNG, TIFF and JPEG, which know no mm.
-        affine: `(4, 4)`, takes a voxel index to RAS mm; the identity for PNG, TIFF and JPEG.
-        path: the file it came from.
-        header: opaque; what `write` needs to keep all that the file's own format says of this grid.
-    """
-
-    array: Voxels
-    spacing: tuple[float, ...]
-    affine: Affine
-    path: Path
-    header: Any = field(default=None, repr=False)
-
-    @property
-    def voxel_volume(self) -> float:
-        """Volume of one voxel in mm³; in 2-D the area of a pixel in mm²."""
-        return math.prod(self.spacing)
-
-    @property
-    def orientation(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The way to the closest canonical (RAS) order: a permutation of array axes, then the axes to flip.
-
-        The identity in 2-D, and where the affine collapses an axis and so defines no order.
-
-        Example:
-            >>> lps = Volume(np.zeros((4, 5, 6)), (1.0, 1.0, 1.0), np.diag([-1.0, -1, 1, 1]), Path("lps.nii"))
-            >>> permutation, flips = lps.orientation
-            >>> permutation, flips
-            ((0, 1, 2), (0, 1))
-            >>> canonical = np.flip(lps.array.transpose(permutation), flips)
-        """
-        from nibabel.orientations import io_orientation
-
-        rank = self.array.ndim
-        if rank == 2 or np.isnan(axes := io_orientation(self.affine)).any():
-            return tuple(range(rank)), ()
-        permutation = tuple(int(axis) for axis in np.argsort(axes[:, 0]))
-        return permutation, tuple(canonical for canonical in range(3) if axes[permutation[canonical], 1] < 0)
 
 
 def suffix(path: Path | str) -> str:
@@ -185,7 +115,7 @@ def read(path: Path | str) -> Volume:
     kind = suffix(path)
     if kind not in SUFFIXES:
         raise UnreadableFile(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found '{kind}'")
-    reader = _read_nifti if kind in _NIFTI else _read_itk if kind in _ITK else _read_picture
+    reader = nifti.read if kind in nifti.SUFFIXES else itk.read if kind in itk.SUFFIXES else pictures.read
     try:
         volume = reader(path)
     except (UnreadableFile, MemoryError):
@@ -193,7 +123,7 @@ def read(path: Path | str) -> Volume:
     except Exception as error:  # the kinds that the decoders raise on damaged bytes are many and undocumented
         found = getattr(error, "strerror", None) or "one that is damaged, truncated or without its data file"
         raise UnreadableFile(f"{path}: expected a complete {kind} file, found: {found}") from error
-    _check_shape(path, volume.array.shape)
+    check_shape(path, volume.array.shape)
     _check_finite(volume)
     return volume
 
@@ -225,20 +155,19 @@ def write(path: Path | str, array: Voxels, like: Volume) -> None:
     """
     path, array = Path(path), np.asarray(array)
     kind = suffix(path)
-    if kind not in SUFFIXES or kind in _READ_ONLY:
-        writable = ", ".join(known for known in SUFFIXES if known not in _READ_ONLY)
-        raise UnwritableFile(f"{path}: expected a file ending in {writable}, found '{kind}'")
+    if kind not in _WRITABLE:
+        raise UnwritableFile(f"{path}: expected a file ending in {', '.join(_WRITABLE)}, found '{kind}'")
     if array.shape != like.array.shape:
         raise InvalidArray(f"{path}: expected an array of shape {like.array.shape}, found {array.shape}")
     if array.dtype.kind not in "buif":
         raise InvalidArray(f"{path}: expected whole or real numbers, found {array.dtype}")
     array = array.astype(_STORED_AS.get(array.dtype.name, array.dtype.newbyteorder("=")), copy=False)
-    writer = _write_nifti if kind in _NIFTI else _write_itk if kind in _ITK else _write_picture
+    writer = nifti.write if kind in nifti.SUFFIXES else itk.write if kind in itk.SUFFIXES else pictures.write
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A folder, not a file: of two files written together, one names the other.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as drafts:
-            main = Path(drafts) / f"{stem(path)}{kind}"  # ITK knows suffixes only in lower case
+            main = Path(drafts) / f"{stem(path)}{kind}"  # `kind`, because ITK knows only lower case
             writer(main, array, like)
             for draft in sorted(Path(drafts).iterdir(), key=lambda draft: draft == main):
                 with draft.open("rb") as written:
@@ -247,13 +176,6 @@ def write(path: Path | str, array: Voxels, like: Volume) -> None:
     except (OSError, RuntimeError) as error:  # ITK's RuntimeError is pages long and names no cause
         reason = getattr(error, "strerror", None) or f"writing {kind} failed"
         raise UnwritableFile(f"{path}: cannot be written ({reason})") from error
-
-
-def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) not in (2, 3):
-        raise UnreadableFile(f"{path}: expected an image of 2 or 3 dimensions, found shape {shape}")
-    if min(shape) < 1:
-        raise UnreadableFile(f"{path}: expected voxels along every axis, found shape {shape}")
 
 
 def _check_finite(volume: Volume) -> None:
@@ -267,156 +189,3 @@ def _check_finite(volume: Volume) -> None:
         raise UnreadableFile(
             f"{volume.path}: expected finite voxels, found {count} that are NaN or infinite, first at {first}"
         )
-
-
-def _read_nifti(path: Path) -> Volume:
-    from nibabel import Nifti1Header, Nifti2Header
-
-    content = path.read_bytes()
-    if content.startswith(_GZIP_MAGIC):
-        content = gzip.decompress(content)  # all of it, so that the checksum at the end is verified
-    # StopIteration here is one more kind of damage to `read`
-    kind = next(kind for kind in (Nifti1Header, Nifti2Header) if kind.may_contain_header(content))
-    header = kind.from_fileobj(io.BytesIO(content), check=False)
-    mended = header.copy()  # nibabel mends blemishes to make sense of them; what is written again stays as is
-    mended.check_fix(logger=_LOGGER)
-    if mended["magic"].item() != kind.single_magic:
-        raise UnreadableFile(f"{path}: expected header and voxels in one file, found only a header")
-
-    shape = stored_shape = tuple(int(size) for size in mended.get_data_shape())
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    _check_shape(path, shape)
-    dtype = mended.get_data_dtype()
-    if dtype.kind not in "uif":
-        raise UnreadableFile(f"{path}: expected one real number per voxel, found type {dtype}")
-    offset = max(mended.get_data_offset(), kind.single_vox_offset)
-    missing = offset + math.prod(stored_shape) * dtype.itemsize - len(content)
-    if missing > 0:
-        raise UnreadableFile(
-            f"{path}: expected {math.prod(shape)} {dtype.name} voxels, found it truncated by {missing} B"
-        )
-    array: Voxels = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape, order="F")
-    slope, intercept = mended.get_slope_inter()
-    if slope is None or (slope, intercept) == (1.0, 0.0):
-        array = array.astype(dtype.newbyteorder("="))
-    else:
-        array = (array.astype(np.float64) * slope + intercept).astype(np.result_type(dtype, np.float32))
-
-    unit = _NIFTI_UNITS.get(int(mended["xyzt_units"]) & 7, 1.0)
-    affine = mended.get_best_affine()
-    affine[:3] *= unit
-    # as stored, because mending turns a spacing of 0 into 1; a negative one is an old way to say "flipped"
-    spacing = tuple(abs(float(step)) * unit for step in header["pixdim"][1 : len(shape) + 1])
-    return Volume(array, spacing, affine, path, header)
-
-
-def _write_nifti(path: Path, array: Voxels, like: Volume) -> None:
-    from nibabel import Nifti1Header, Nifti2Header
-
-    known = isinstance(like.header, Nifti1Header)
-    if known and tuple(like.header.get_data_shape()[: array.ndim]) == array.shape:
-        header = like.header.copy()
-        header["dim"][0] = array.ndim  # trailing axes of size 1 that were dropped on reading
-    else:
-        header = (Nifti1Header if max(array.shape) < 2**15 else Nifti2Header)()
-        header.set_data_shape(array.shape)
-        header.set_sform(like.affine, _SCANNER)
-        header.set_qform(like.affine, _SCANNER)  # also sets pixdim
-        header.set_xyzt_units("mm")
-    header.set_data_dtype(array.dtype)
-    header.set_slope_inter(1.0, 0.0)
-    header["cal_min"] = header["cal_max"] = header["vox_offset"] = 0
-    stored = array.astype(array.dtype.newbyteorder(header.endianness), copy=False)
-    packed = suffix(path) == ".nii.gz"
-    # gzip without name and date: equal arrays, equal bytes
-    with path.open("wb") as file, gzip.GzipFile("", "wb", 4, file, 0) if packed else file as stream:
-        header.write_to(stream)
-        stream.write(np.ascontiguousarray(stored.T).data)  # NIfTI's first index runs fastest
-
-
-def _read_itk(path: Path) -> Volume:
-    import SimpleITK
-
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO(_ITK[suffix(path)])
-    reader.SetFileName(str(path))
-    image = reader.Execute()
-    if (count := image.GetNumberOfComponentsPerPixel()) > 1 or "complex" in image.GetPixelIDTypeAsString():
-        found = f"{count} numbers per voxel" if count > 1 else image.GetPixelIDTypeAsString()
-        raise UnreadableFile(f"{path}: expected one real number per voxel, found {found}")
-    rank = image.GetDimension()
-    _check_shape(path, image.GetSize())
-    # "ITK_..." is what the reader noted for itself, and no part of the file
-    metadata = {k: image.GetMetaData(k) for k in image.GetMetaDataKeys() if not k.startswith("ITK_")}
-    header = _ItkHeader(image.GetOrigin(), image.GetSpacing(), image.GetDirection(), metadata)
-    lps = np.eye(4)
-    lps[:rank, :rank] = np.reshape(header.direction, (rank, rank)) * header.spacing
-    lps[:rank, 3] = header.origin
-    return Volume(SimpleITK.GetArrayFromImage(image).T, header.spacing, _RAS_LPS @ lps, path, header)
-
-
-def _write_itk(path: Path, array: Voxels, like: Volume) -> None:
-    import SimpleITK
-
-    rank = array.ndim
-    if isinstance(like.header, _ItkHeader):
-        header = like.header
-    else:
-        lps = (_RAS_LPS @ like.affine)[:rank]
-        steps = np.linalg.norm(lps[:, :rank], axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):  # a collapsed axis is refused below, by ITK
-            direction = lps[:, :rank] / steps
-        header = _ItkHeader(tuple(lps[:, 3]), tuple(steps), tuple(direction.ravel()), {})
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.T))
-    nrrd_to_nrrd = _ITK[suffix(path)] == _ITK.get(suffix(like.path)) == "NrrdImageIO"
-    for key, value in header.metadata.items():
-        if nrrd_to_nrrd or not key.startswith("NRRD_"):
-            image.SetMetaData(key, value)
-    try:
-        image.SetOrigin(header.origin)
-        image.SetSpacing(header.spacing)
-        image.SetDirection(header.direction)
-    except RuntimeError as error:
-        raise UnwritableFile(
-            f"{path.name}: cannot be written with spacing {header.spacing} and direction {header.direction}"
-        ) from error
-    writer = SimpleITK.ImageFileWriter()
-    writer.SetImageIO(_ITK[suffix(path)])
-    writer.SetUseCompression(True)
-    writer.SetFileName(str(path))
-    writer.Execute(image)
-
-
-def _read_picture(path: Path) -> Volume:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        image.verify()  # PNG's checksums, which decoding skips
-    with Image.open(path) as image:
-        if (pages := getattr(image, "n_frames", 1)) > 1:
-            raise UnreadableFile(
-                f"{path}: expected a single page, found {pages}; convert it to NIfTI or NRRD"
-            )
-        kept = image.mode in ("1", "L", "P", "F") or image.mode.startswith("I")
-        array = np.array(image if kept else image.convert("L"))
-    array = array.astype(np.uint8 if array.dtype == bool else array.dtype.newbyteorder("="), copy=False)
-    return Volume(array, (1.0,) * array.ndim, np.eye(4), path)
-
-
-def _write_picture(path: Path, array: Voxels, like: Volume) -> None:
-    from PIL import Image
-
-    if array.ndim != 2:
-        raise InvalidArray(f"{path.name}: expected an array of 2 dimensions, found shape {array.shape}")
-    if array.dtype.kind == "f":
-        if suffix(path) == ".png":
-            raise InvalidArray(f"{path.name}: expected whole numbers, found {array.dtype}; use .tif")
-        array = array.astype(np.float32)
-    elif array.min() < 0 or array.max() > 65535:
-        raise InvalidArray(
-            f"{path.name}: expected values in 0 ... 65535, found {array.min()} ... {array.max()}"
-        )
-    elif array.dtype not in (np.uint8, np.uint16):
-        array = array.astype(np.uint8 if array.max() < 256 else np.uint16)
-    Image.fromarray(np.ascontiguousarray(array)).save(path, "PNG" if suffix(path) == ".png" else "TIFF")

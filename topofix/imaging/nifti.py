@@ -1,0 +1,94 @@
+"""NIfTI-1 and -2, plain and gzipped, in and out.
+
+nibabel knows the header; the bytes are read and written here. So a gzip's checksum is verified, a truncated
+file is found out, and a header with blemishes, which nibabel would mend, is written again as it was.
+"""
+
+import gzip
+import io
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+
+from topofix.errors import UnreadableFile
+from topofix.imaging.volume import Volume, Voxels, check_shape
+
+SUFFIXES = (".nii.gz", ".nii")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_UNITS = {1: 1000.0, 3: 0.001}  # the code of metres and of microns, in mm; unknown counts as mm
+_SCANNER = 1  # the qform and sform code for "scanner coordinates"
+
+# nibabel reports the blemishes of a header to a logger; its own prints, this one stays silent until asked.
+_LOGGER = logging.getLogger(__name__)
+_LOGGER.addHandler(logging.NullHandler())
+
+
+def read(path: Path) -> Volume:
+    """Reads one file, with its scaling applied; the header is kept as stored, extensions too."""
+    from nibabel import Nifti1Header, Nifti2Header
+
+    content = path.read_bytes()
+    if content.startswith(_GZIP_MAGIC):
+        content = gzip.decompress(content)  # all of it, so that the checksum at the end is verified
+    # StopIteration here is one more kind of damage to `volumes.read`
+    kind = next(kind for kind in (Nifti1Header, Nifti2Header) if kind.may_contain_header(content))
+    header = kind.from_fileobj(io.BytesIO(content), check=False)
+    mended = header.copy()  # nibabel mends blemishes to make sense of them; what is written again stays as is
+    mended.check_fix(logger=_LOGGER)
+    if mended["magic"].item() != kind.single_magic:
+        raise UnreadableFile(f"{path}: expected header and voxels in one file, found only a header")
+
+    shape = stored_shape = tuple(int(size) for size in mended.get_data_shape())
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    check_shape(path, shape)
+    dtype = mended.get_data_dtype()
+    if dtype.kind not in "uif":
+        raise UnreadableFile(f"{path}: expected one real number per voxel, found type {dtype}")
+    offset = max(mended.get_data_offset(), kind.single_vox_offset)
+    missing = offset + math.prod(stored_shape) * dtype.itemsize - len(content)
+    if missing > 0:
+        raise UnreadableFile(
+            f"{path}: expected {math.prod(shape)} {dtype.name} voxels, found it truncated by {missing} B"
+        )
+    array: Voxels = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape, order="F")
+    slope, intercept = mended.get_slope_inter()
+    if slope is None or (slope, intercept) == (1.0, 0.0):
+        array = array.astype(dtype.newbyteorder("="))
+    else:
+        array = (array.astype(np.float64) * slope + intercept).astype(np.result_type(dtype, np.float32))
+
+    unit = _UNITS.get(int(mended["xyzt_units"]) & 7, 1.0)
+    affine = mended.get_best_affine()
+    affine[:3] *= unit
+    # as stored, because mending turns a spacing of 0 into 1; a negative one is an old way to say "flipped"
+    spacing = tuple(abs(float(step)) * unit for step in header["pixdim"][1 : len(shape) + 1])
+    return Volume(array, spacing, affine, path, header)
+
+
+def write(path: Path, array: Voxels, like: Volume) -> None:
+    """Writes one file, with the header of `like` if that is a NIfTI header of this shape, else a new one."""
+    from nibabel import Nifti1Header, Nifti2Header
+
+    known = isinstance(like.header, Nifti1Header)
+    if known and tuple(like.header.get_data_shape()[: array.ndim]) == array.shape:
+        header = like.header.copy()
+        header["dim"][0] = array.ndim  # trailing axes of size 1 that were dropped on reading
+    else:
+        header = (Nifti1Header if max(array.shape) < 2**15 else Nifti2Header)()
+        header.set_data_shape(array.shape)
+        header.set_sform(like.affine, _SCANNER)
+        header.set_qform(like.affine, _SCANNER)  # also sets pixdim
+        header.set_xyzt_units("mm")
+    header.set_data_dtype(array.dtype)
+    header.set_slope_inter(1.0, 0.0)
+    header["cal_min"] = header["cal_max"] = header["vox_offset"] = 0
+    stored = array.astype(array.dtype.newbyteorder(header.endianness), copy=False)
+    packed = path.suffix == ".gz"
+    # gzip without name and date: equal arrays, equal bytes
+    with path.open("wb") as file, gzip.GzipFile("", "wb", 4, file, 0) if packed else file as stream:
+        header.write_to(stream)
+        stream.write(np.ascontiguousarray(stored.T).data)  # NIfTI's first index runs fastest
