@@ -545,6 +545,18 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path, name):
         read(tmp_path / f"x{name}")
 
 
+@pytest.mark.parametrize(("name", "data"), [(".mha", "x.mha"), (".mhd", "x.zraw")])
+@pytest.mark.parametrize("cut", [False, True])
+def test_damaged_voxels_of_a_compressed_metaimage_are_refused(tmp_path, name, data, cut):
+    array = np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)
+    write(tmp_path / f"x{name}", array, like=Volume(array, (1.0, 1.0), np.eye(4), Path()))
+    content = bytearray((tmp_path / data).read_bytes())
+    content[-900] ^= 255
+    (tmp_path / data).write_bytes(content[:-500] if cut else content)
+    with pytest.raises(UnreadableFile, match="damaged"):
+        read(tmp_path / f"x{name}")
+
+
 @pytest.mark.parametrize(("name", "data"), [(".nhdr", "x.raw.gz"), (".mhd", "x.zraw")])
 def test_a_header_without_its_data_file_is_refused(tmp_path, name, data):
     write(tmp_path / f"x{name}", LABELS, like=Volume(LABELS, (1.0,) * 3, np.eye(4), Path()))

@@ -4,6 +4,7 @@ ITK counts in LPS where a `Volume` counts in RAS: `_RAS_LPS` is the one place wh
 arrays have the file's first index last, so both ways turn them round.
 """
 
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ def read(path: Path) -> Volume:
     """Reads one file, and the data file that a `.nhdr` or `.mhd` names."""
     import SimpleITK
 
+    if path.suffix.lower() in (".mha", ".mhd"):
+        _check_deflated(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     reader.SetFileName(str(path))
@@ -81,3 +84,24 @@ def write(path: Path, array: Voxels, like: Volume) -> None:
     writer.SetUseCompression(True)
     writer.SetFileName(str(path))
     writer.Execute(image)
+
+
+def _check_deflated(path: Path) -> None:
+    """Inflates the voxels of a compressed MetaImage: of damaged ones ITK hands on memory it never wrote to.
+
+    Raises:
+        UnreadableFile: the checksum is wrong, or the stream ends early.
+    """
+    header, marker, rest = path.read_bytes().partition(b"ElementDataFile")
+    name, _, local = rest.partition(b"\n")
+    if not marker or b"CompressedData = True" not in header:
+        return
+    where = name.decode(errors="replace").strip(" =\r")
+    stored = local if where == "LOCAL" else (path.parent / where).read_bytes()
+    stream = zlib.decompressobj()
+    try:
+        stream.decompress(stored)
+    except zlib.error as error:
+        raise UnreadableFile(f"{path}: expected intact voxels, found damaged ones ({error})") from error
+    if not stream.eof:
+        raise UnreadableFile(f"{path}: expected whole voxels, found a file that is damaged or truncated")
