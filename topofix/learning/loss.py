@@ -120,8 +120,9 @@ def constraint_loss(field: Tensor, bars: Barcode, constraint: Constraint) -> Ten
         bar = bars.of(dimension)
         births = torch.as_tensor(bar.birth, device=values.device)
         deaths = torch.as_tensor(bar.death, device=values.device)
-        ends = torch.where(deaths >= 0, values[deaths.clamp(min=0)], 0.0)  # the essential bar dies at 0
-        squares = (values[births] - ends).square()  # (n,)
+        # index_select, because the gradient of values[births] adds up in an order that depends on threads
+        ends = values.index_select(0, deaths.clamp(min=0)).where(deaths >= 0, 0.0)  # the essential bar's is 0
+        squares = (values.index_select(0, births) - ends).square()  # (n,)
         low = wanted.low
         missing = max(0, low - len(squares))  # no bar, no gradient; but the wish still costs 1
         too_many = squares[wanted.high :] if wanted.high is not None else squares[:0]

@@ -86,7 +86,7 @@ def refine_weights(
 
     with torch.no_grad():
         start = predict()
-    best = _Best(start, _box(start))
+    best = _Best(start)
     optimiser = torch.optim.Adam(adapted.parameters(), options.weights_learning_rate)
     steps = _descend(predict, optimiser, best, prior, options.topology_weight, options.steps, connectivity)
     return Refinement(best.logits, int(best.error), steps)
@@ -115,12 +115,13 @@ def refine_voxels(
         >>> refine_voxels(logits, Prior.parse("1,0"), RefinementOptions()).error
         0
     """
-    box = _box(logits)
+    box = _box(torch.softmax(logits.detach(), 0))
     part = logits[box].detach()
-    best = _Best(part, _box(part))
-    per_width = math.ceil(options.steps / len(options.smoothing))
+    best = _Best(part)
+    widths = len(options.smoothing)
     steps = 0
-    for width in options.smoothing:
+    for number, width in enumerate(options.smoothing):
+        share = options.steps * (number + 1) // widths - options.steps * number // widths
         delta = torch.zeros_like(part, requires_grad=True)
         kernels = _gaussians(width, spacing or [1.0] * (part.ndim - 1))
 
@@ -128,7 +129,7 @@ def refine_voxels(
             return part + _smooth(delta, kernels)
 
         optimiser = torch.optim.Adam([delta], options.voxels_learning_rate)
-        steps += _descend(moved, optimiser, best, prior, options.topology_weight, per_width, connectivity)
+        steps += _descend(moved, optimiser, best, prior, options.topology_weight, share, connectivity)
         if best.error == 0:
             break
         part = moved().detach()
@@ -140,9 +141,8 @@ def refine_voxels(
 class _Best:
     """The best state seen: smallest Betti error first, then fewest voxels whose label changed."""
 
-    def __init__(self, logits: Tensor, box: Box) -> None:
+    def __init__(self, logits: Tensor) -> None:
         self.logits = logits
-        self.box = box  # where barcodes are computed: beyond it the foreground's probability is negligible
         self.start = torch.softmax(logits, 0)
         self.error: float = math.inf
         self._labels = logits.argmax(0)
@@ -164,31 +164,29 @@ def _descend(
     connectivity: Connectivity,
 ) -> int:
     """Minimises Eq. 5 over what `predict` depends on until the prior is met; returns the steps taken."""
-    voxels = best.start[0][
-        best.box[1:]
-    ].numel()  # V counts the box, so that lambda means the same in any image
+    voxels = best.start[_box(best.start)][0].numel()  # V counts the box: lambda means the same in any image
     for step in itertools.count():
         logits = predict()  # (C, *S)
         probabilities = torch.softmax(logits, 0)
-        topology = evaluate(probabilities[best.box], prior, connectivity)
+        if step and not torch.isfinite(probabilities).all():
+            return step  # the last step was too large for what `predict` depends on
+        topology = evaluate(probabilities[_box(probabilities.detach())], prior, connectivity)
         best.offer(logits, topology.error)
         if topology.error == 0 or step == steps:
             return step
         change = (probabilities - best.start).square().sum() / voxels
         loss = change + topology_weight * topology.loss
-        if not torch.isfinite(loss):
-            return step
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     raise AssertionError("unreachable")
 
 
-def _box(logits: Tensor) -> Box:
+def _box(probabilities: Tensor) -> Box:
     """The part of (C, *S) where the foreground is not negligible, with a margin; else all of it."""
-    foreground = 1 - torch.softmax(logits.detach(), 0)[0] > NEGLIGIBLE
+    foreground = 1 - probabilities[0] > NEGLIGIBLE
     if not foreground.any():
-        return (slice(None),) * logits.ndim
+        return (slice(None),) * probabilities.ndim
     found = foreground.nonzero()
     return (
         slice(None),
@@ -219,5 +217,5 @@ def _smooth(x: Tensor, kernels: list[Tensor]) -> Tensor:
         if len(kernel) > 1:
             shape, padding = [1] * x.ndim, [0] * len(kernels)
             shape[axis + 2], padding[axis] = len(kernel), len(kernel) // 2
-            x = convolve(x, kernel.reshape(shape), padding=padding)
+            x = convolve(x, kernel.to(x.dtype).reshape(shape), padding=padding)
     return x[:, 0]
