@@ -1,0 +1,109 @@
+"""Records survive JSON, and every outcome has one exit code and one sentence."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from topofix.records import Outcome, Record, Topology
+
+RECORD = Record(
+    command="refine",
+    input="Küche/scan.nii.gz",
+    outcome=Outcome.NOT_REACHED,
+    message=Outcome.NOT_REACHED.value,
+    request={"betti": "1,1", "steps": 200, "smoothing": (4.0, 0.0), "model": None},
+    versions={"topofix": "0.1.0"},
+    model="heart",
+    device="cpu",
+    seed=3,
+    slice_axis=2,
+    topology=(
+        Topology("wall", 0, "1,1", (2, 0), (1, 1), False, True),
+        Topology("wall", 1, "1,1", (3, 0), (1, 0), False, False),
+    ),
+    stages=("weights", "voxels"),
+    steps=321,
+    seconds=1.25,
+    voxels_added=8,
+    voxels_removed=3,
+    voxels_changed=12,
+    voxel_volume=0.3,
+    dice_to_input=0.987,
+    outputs={"segmentation": "scan_refined.nii.gz"},
+)
+
+
+def test_json_holds_every_field():
+    values = json.loads(RECORD.to_json())
+    assert set(values) == {part.name for part in fields(Record)} | {"mm3_added", "mm3_removed"}
+    assert values["outcome"] == "not_reached"
+    assert values["input"] == "Küche/scan.nii.gz"
+    assert values["topology"][1] == {
+        "region": "wall",
+        "slice": 1,
+        "requested": "1,1",
+        "before": [3, 0],
+        "after": [1, 0],
+        "met_before": False,
+        "met": False,
+    }
+    assert (values["mm3_added"], values["mm3_removed"]) == (2.4, 0.9)
+
+
+def test_a_record_comes_back_from_json():
+    values = json.loads(RECORD.to_json())
+    for derived in ("mm3_added", "mm3_removed"):
+        del values[derived]
+    values["outcome"] = Outcome[values["outcome"].upper()]
+    values["topology"] = tuple(
+        Topology(**{**part, "before": tuple(part["before"]), "after": tuple(part["after"])})
+        for part in values["topology"]
+    )
+    values["stages"] = tuple(values["stages"])
+    values["request"]["smoothing"] = tuple(values["request"]["smoothing"])
+    assert Record(**values) == RECORD
+
+
+def test_one_line_of_json_holds_the_same():
+    assert json.loads(json.dumps(RECORD.to_dict())) == json.loads(RECORD.to_json())
+    assert RECORD.to_json().endswith("}\n")
+    assert "Küche" in RECORD.to_json()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "exit_code"),
+    [
+        (Outcome.SATISFIED, 0),
+        (Outcome.ALREADY_SATISFIED, 0),
+        (Outcome.NOT_REACHED, 3),
+        (Outcome.MET, 0),
+        (Outcome.NOT_MET, 3),
+        (Outcome.WRITTEN, 0),
+        (Outcome.MEASURED, 0),
+        (Outcome.FAILED, 1),
+    ],
+)
+def test_every_outcome_has_its_exit_code(outcome, exit_code):
+    assert outcome.exit_code == exit_code
+
+
+def test_no_outcome_is_forgotten_above():
+    (marks,) = [
+        mark for mark in test_every_outcome_has_its_exit_code.pytestmark if mark.name == "parametrize"
+    ]
+    assert [outcome for outcome, _ in marks.args[1]] == list(Outcome)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_is_a_sentence(outcome):
+    assert outcome.value[0].isupper()
+    assert outcome.value.endswith(".")
+
+
+def test_a_failed_case_keeps_its_message():
+    record = Record.failed("segment", Path("in") / "scan.nii.gz", "scan.nii.gz: expected voxels, found none")
+    assert (record.command, record.input) == ("segment", str(Path("in") / "scan.nii.gz"))
+    assert record.outcome is Outcome.FAILED
+    assert json.loads(record.to_json())["message"] == "scan.nii.gz: expected voxels, found none"
