@@ -231,6 +231,8 @@ def plan_network(
     if labels is None:
         highest = max(int(volume.array.max()) for volume in volumes)
         labels = label_names(dataset) or tuple(f"label {value}" for value in range(1, highest + 1))
+    if not labels:
+        raise InvalidArray(f"{dataset}: expected label maps with labels from 1 on, found only background")
     return networks.NetworkConfig(dimensions, labels, spacing, patch_size, channels)
 
 
@@ -271,6 +273,9 @@ def write_text(path: Path, text: str) -> None:
         part.replace(path)
     except OSError as error:
         raise UnwritableFile(f"{path}: expected a folder that can be written to ({error})") from error
+    finally:
+        if part.is_file():
+            part.unlink()
 
 
 def _compare(
