@@ -1,5 +1,6 @@
 """The command line as a function, images to give it, and two tiny networks of its own making."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,8 @@ def hearts(tmp_path_factory, save) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def small_networks():
-    """Every network that is planned is tiny."""
+@contextmanager
+def tiny_channels():
     from topofix.learning import network as networks
 
     with pytest.MonkeyPatch.context() as patch:
@@ -113,15 +113,23 @@ def small_networks():
         yield
 
 
+@pytest.fixture
+def small_networks():
+    """Every 2-D network that is planned is tiny."""
+    with tiny_channels():
+        yield
+
+
 @pytest.fixture(scope="session")
-def model(tmp_path_factory, run, hearts, small_networks) -> Path:
+def model(tmp_path_factory, run, hearts) -> Path:
     """What `topofix train` makes of the hearts: labels wall (1) and cavity (2)."""
     path = tmp_path_factory.mktemp("model") / "heart.safetensors"
-    result = run(
-        *("train", hearts, "--output", path, "--labels", "wall,cavity", "--patch-size", "32,32"),
-        *("--epochs", 16, "--batch-size", 3, "--learning-rate", 0.03, "--no-augment", "--device", "cpu"),
-        *("--licence", "CC0-1.0"),
-    )
+    with tiny_channels():
+        result = run(
+            *("train", hearts, "--output", path, "--labels", "wall,cavity", "--patch-size", "32,32"),
+            *("--epochs", 16, "--batch-size", 3, "--learning-rate", 0.03, "--no-augment", "--device", "cpu"),
+            *("--licence", "CC0-1.0"),
+        )
     assert result.exit_code == 0, result.stderr
     return path
 
