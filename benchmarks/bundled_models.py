@@ -4,7 +4,7 @@
 
 ACDC: every short-axis stack of the `test` patients; the prior asks for a ring of myocardium, 1,1, in each
 slice where the true myocardium is one (from the data set's own table). Hippocampus: every `test` volume; the
-prior asks for 1,0,0 of the whole organ. Writes `bundled_models.json` and `bundled_models.md` beside this script.
+prior asks for 1,0,0 of the whole organ. Writes `bundled_models.json` and `.md` beside this script.
 """
 
 import argparse

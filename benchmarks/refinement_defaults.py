@@ -3,9 +3,9 @@
     python benchmarks/refinement_defaults.py --data ../shared/data
 
 For every wrong slice (myocardium 1,1 where the truth is a ring) of the last tenth of the ACDC `train` stacks,
-and every wrong hippocampus (1,0,0) of the last tenth of its `train` volumes, each setting is run alone, from the
-same logits. Reported: the share that comes out right, mean Dice of the region before and after, share of cases
-whose Dice falls by more than 0.01, median seconds. The `test` splits are not touched.
+and every wrong hippocampus (1,0,0) of the last tenth of its `train` volumes, each setting is run alone, from
+the same logits. Reported: the share that comes out right, mean Dice of the region before and after, share of
+cases whose Dice falls by more than 0.01, median seconds. The `test` splits are not touched.
 """
 
 import argparse
@@ -159,6 +159,8 @@ def main() -> None:
         f"`python benchmarks/refinement_defaults.py`, {cores} cores. {__doc__.split(chr(10) * 2)[2]}"
     )
     for name, parts in sets.items():
+        if not parts:
+            continue
         before = [part.score(part.logits) for part in parts]
         lines += ["", f"## {len(parts)} wrong {name}", "", f"Mean Dice before: {np.mean(before):.3f}", ""]
         lines += [
