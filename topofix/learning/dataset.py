@@ -127,7 +127,11 @@ def _transforms(config: NetworkConfig, augment: bool) -> Any:
         ),
     ]
     if rank == 2:  # a slice has no fixed way up between scanners; a volume has been brought to one
-        moves.insert(0, t.RandRotate90d(both, prob=0.5, max_k=3))
+        square = size[0] == size[1]  # a quarter turn would change the shape of any other patch
+        turned = (
+            t.RandRotate90d(both, prob=0.5, max_k=3) if square else t.RandFlipd(both, 0.5, spatial_axis=1)
+        )
+        moves.insert(0, turned)
         moves.append(
             t.Rand2DElasticd(
                 both,

@@ -142,7 +142,8 @@ def normalise(array: npt.NDArray[np.generic]) -> Tensor:
     values = np.asarray(array, dtype=np.float64)
     low, high = np.percentile(values, [0.5, 99.5])
     values = np.clip(values, low, high)
-    values = (values - values.mean()) / max(float(values.std()), 1e-8 * max(1.0, float(np.abs(values).max())))
+    rounding = 1e-8 * float(np.abs(values).max()) + np.finfo(np.float64).tiny
+    values = (values - values.mean()) / max(float(values.std()), rounding)
     return torch.from_numpy(values.astype(np.float32))
 
 

@@ -111,7 +111,8 @@ def train(
             remaining = seconds / done * (options.epochs * steps - done)
             epoch = Epoch(number, step, steps, total / step, dice, best, seconds, remaining)
             on_step(epoch)
-        if number % options.validate_every == 0 or number == options.epochs:
+        due = number % options.validate_every == 0 or number == options.epochs
+        if due:
             dice = validate(network, config, validation, device)
             mean = float(np.mean(dice))
             epoch = replace(epoch, dice=dice, best=max(best, mean), seconds=time.monotonic() - start)
@@ -121,7 +122,7 @@ def train(
         epoch = replace(epoch, finished=True)
         on_step(epoch)
         history.append(epoch)
-        if number - best_epoch >= options.patience:
+        if due and number - best_epoch >= options.patience:
             break
     network.load_state_dict(best_state)
     return TrainingResult(network.cpu().eval(), tuple(history), best_epoch, time.monotonic() - start)
