@@ -409,8 +409,9 @@ def _finish(
             if failed or not (json or quiet):
                 print(one_line(record), file=sys.stderr if failed else sys.stdout, flush=True)
             progress.advance(task)
-    with _errors():
-        write()
+    if set(codes) != {Outcome.FAILED.exit_code}:
+        with _errors():
+            write()
     raise typer.Exit(1 if 1 in codes else max(codes, default=0))
 
 

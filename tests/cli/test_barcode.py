@@ -196,7 +196,7 @@ def test_a_scan_is_measured_through_its_network(run, model, save, heart, tmp_pat
 
 
 BAD = {
-    "missing file": (["missing.tif", *MAP], 1, "missing.tif"),
+    "missing file": (["missing.tif", *MAP, "--csv", "bars.csv"], 1, "missing.tif"),
     "NaN": (["nan.nii.gz", *MAP], 1, "nan.nii.gz.*NaN"),
     "above 1": (["scan.png", *MAP], 1, "scan.png: expected probabilities"),
     "fractions": (["map.tif", *LABELS], 1, "map.tif: expected a label map"),
