@@ -43,7 +43,11 @@ def main(folder: Path) -> None:
 
 
 def ellipse(
-    x: Array, y: Array, centre: tuple[float, float], axes: tuple[float, float], angle: float = 0.0
+    x: Array,
+    y: Array,
+    centre: tuple[float, float],
+    axes: tuple[float | Array, float | Array],
+    angle: float = 0.0,
 ) -> Array:
     """Distance in mm to an ellipse's border, negative inside; exact for circles, to first order else."""
     cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
@@ -139,7 +143,7 @@ def left_ventricle(x: Array, y: Array, z: float, k: int) -> tuple[Array, Array]:
 def scar(x: Array, y: Array, k: int) -> Array:
     """How much of a place belongs to the infarct's sector, 0 to 1."""
     away = np.abs((np.degrees(np.arctan2(y, x)) - SCAR + 180) % 360 - 180)
-    return np.exp(-((away / 21) ** 4)) * (k in SCAR_SLICES)
+    return np.exp(-((away / 18) ** 4)) * (k in SCAR_SLICES)
 
 
 def right_ventricle(x: Array, y: Array, z: float) -> Array:
@@ -168,13 +172,13 @@ def draw_heart(random: np.random.Generator, image: Array, x: Array, y: Array, z:
     fat = 0.6 + 1.8 * np.maximum(0, patches) + 1.0 * np.maximum(0, towards)
     infarct = scar(x, y, k)
     if outline.min() < 0:
-        paint(image, inside(outline - np.maximum(fat, 7 * infarct), 1.2), FAT * 0.85)
+        paint(image, inside(outline - np.maximum(fat, 9 * infarct), 1.2), FAT * 0.85)
         paint(image, inside(outline - 0.5) * (1 - infarct), 70.0)  # voxels of fat and water cancel
     paint(image, inside(outline), MYOCARDIUM + 6 * grain)
     paint(image, inside(right), RIGHT_BLOOD + 14 * flow)
     paint(image, inside(right) * inside(-right - 5, 1.5) * inside(0.9 - flow, 0.3), 130.0)  # trabeculae
     paint(image, inside(outer), MYOCARDIUM + 6 * grain)
-    paint(image, inside(outer) * infarct, FAT * 0.85)
+    paint(image, inside(outer) * infarct, FAT * 0.72)
     paint(image, inside(inner), LEFT_BLOOD + 13 * flow)
     paint(image, inside(inner) * inside(-inner - 4, 1.5) * inside(0.6 - flow, 0.3) * (1 - infarct), 140.0)
     if 15 <= z <= 45:
