@@ -145,7 +145,7 @@ def save(path: Path, network: nn.Module, config: NetworkConfig, about: Mapping[s
         config: Stored beside the weights.
         about: Provenance that JSON can hold; topofix's version is added.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
     tensors = {
         name: (value.detach().half() if value.is_floating_point() else value).contiguous().cpu()
@@ -154,7 +154,7 @@ def save(path: Path, network: nn.Module, config: NetworkConfig, about: Mapping[s
     metadata = json.dumps({"config": asdict(config), "about": {**about, "topofix": __version__}})
     part = path.with_name(f".{path.name}.part")
     try:
-        save_file(tensors, part, metadata={METADATA_KEY: metadata})
+        part.write_bytes(serialise(tensors, metadata={METADATA_KEY: metadata}))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
