@@ -256,7 +256,8 @@ def barcode(
             rows.append(bars_csv(job.input.name, every))
         most = MOST_BARS if len(every) == 1 else MOST_BARS_EACH
         for bars, part in zip(every, record.topology, strict=True):
-            console.print(headline(job.input.name, part, threshold), highlight=False, markup=False)
+            title = headline(job.input.name, part, threshold)
+            console.print(title, highlight=False, markup=False, soft_wrap=True)
             console.print(bars_table(bars, most, threshold))
         return record
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,9 @@ def predict_volume(
         return Prediction(_logits_of_map(volume), SINGLE_REGION, slice_axis), priors
     name = options.model or choose_model(volume, slice_axis, request)
     device = networks.choose_device(options.device)
-    checkpoint = _on_device(name, device)
+    path = networks.bundled().get(name, Path(name))
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    checkpoint = _on_device(name, device, changed)
     config = checkpoint.config
     grid = grid_for(config, shape, volume.spacing, volume.orientation, slice_axis)
     priors = request.for_image(case, shape, slice_axis, config.label_values) if request else {}
@@ -160,8 +163,8 @@ def choose_model(volume: Volume, slice_axis: int, request: PriorRequest | None) 
 
 
 @lru_cache(maxsize=2)
-def _on_device(name: str, device: torch.device) -> networks.Checkpoint:
-    """A checkpoint whose network is on its device, loaded once for all cases."""
+def _on_device(name: str, device: torch.device, changed: int) -> networks.Checkpoint:
+    """A checkpoint whose network is on its device, loaded once for all cases until its file changes."""
     checkpoint = networks.load(name)
     checkpoint.network.to(device)
     return checkpoint

@@ -97,7 +97,7 @@ class Outcome(Enum):
     ALREADY_SATISFIED = "The segmentation had the requested topology already; nothing was changed."
     NOT_REACHED = (
         "The requested topology was not reached; the best segmentation found was written. "
-        "Try more --steps, --method auto, or look at the bars with `topofix barcode`."
+        "Try more --steps, a larger --topology-weight, or look at the bars with `topofix barcode`."
     )
     MET = "The requested topology is met."
     NOT_MET = "The requested topology is not met; `topofix refine` can correct it."

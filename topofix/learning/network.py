@@ -128,6 +128,8 @@ def choose_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("a meta tensor holds no numbers")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InvalidOption(

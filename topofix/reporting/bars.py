@@ -78,12 +78,13 @@ def bars_csv(case: str, every: Iterable[Bars]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     for bars in every:
         for k, dimension in enumerate(bars.barcode.dimension):
-            birth, death = float(bars.births[k]), float(bars.deaths[k])
+            birth, death = bars.births[k], bars.deaths[k]
             place = "" if bars.slice is None else bars.slice
             voxels = [
                 _voxel(int(index), bars.shape) for index in (bars.barcode.birth[k], bars.barcode.death[k])
             ]
-            values = (f"{birth:.9g}", f"{death:.9g}", f"{birth - death:.9g}")
+            digits = 9 if bars.births.dtype == np.float32 else 17  # enough to read the same value back
+            values = (f"{value:.{digits}g}" for value in (birth, death, birth - death))
             writer.writerow((case, bars.region, place, int(dimension), *values, *voxels))
     return file.getvalue()
 
