@@ -83,8 +83,8 @@ def bars_csv(case: str, every: Iterable[Bars]) -> str:
             voxels = [
                 _voxel(int(index), bars.shape) for index in (bars.barcode.birth[k], bars.barcode.death[k])
             ]
-            digits = 9 if bars.births.dtype == np.float32 else 17  # enough to read the same value back
-            values = (f"{value:.{digits}g}" for value in (birth, death, birth - death))
+            # as many digits as it takes to read the same value back
+            values = (np.format_float_positional(value, trim="-") for value in (birth, death, birth - death))
             writer.writerow((case, bars.region, place, int(dimension), *values, *voxels))
     return file.getvalue()
 
