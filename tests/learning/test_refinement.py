@@ -391,17 +391,19 @@ class Brightness(nn.Module):
         return torch.cat([torch.zeros_like(images), images + self.more], dim=1)
 
 
-def test_what_appears_far_from_the_first_prediction_counts():
-    """Two pieces that the first prediction denies, and that any step strong enough to help would show."""
-    logit = torch.full((64, 64), -30.0)
+@pytest.mark.parametrize(("row", "error"), [(24, 1), (52, 0)])
+def test_only_what_is_near_the_first_prediction_changes(row, error):
+    """A step strong enough to show a faint wanted piece shows two others: near they count, far they stay."""
+    logit = torch.full((80, 80), -30.0)
     logit[4:12, 4:12] = 4.0
     logit[4:8, 16:20] = -3.9  # wanted, and near
-    logit[40:44, 40:44] = logit[52:56, 52:56] = -4.7  # below 1 %, and far
-    grid = grid_for(CONFIG, (64, 64), (1.0, 1.0))
+    logit[row : row + 4, 4:8] = logit[row : row + 4, 30:34] = -4.7  # below 1 %
+    grid = grid_for(CONFIG, (80, 80), (1.0, 1.0))
     prior = Prior.parse("2,0")
     options = RefinementOptions(steps=3, weights_learning_rate=6.0, topology_weight=10.0)
     result = refine_weights(Brightness(), CONFIG, logit, grid, prior, options)
-    assert result.error == error_of(result.logits, prior) == 1
+    assert result.error == error_of(result.logits, prior) == error
+    assert (result.logits[1, 44:] == logit[44:]).all()
 
 
 def test_weights_are_adapted_in_slices_and_windows(overfitted, monkeypatch):

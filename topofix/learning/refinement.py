@@ -40,6 +40,9 @@ NEGLIGIBLE = 0.01
 MARGIN = 8
 """Voxels added around that box on every side, so that pieces have room to grow."""
 
+CONTEXT = 24
+"""The same where a network sees the box: what it makes of a voxel depends on the image around."""
+
 Box = tuple[slice, ...]
 
 
@@ -69,6 +72,10 @@ def refine_weights(
 ) -> Refinement:
     """Eq. 5 on a copy of the network, whose normalisation statistics stay frozen.
 
+    Only the box where the foreground is not negligible goes through the network again, with enough image
+    around it for the network to see where it is; what changes there is added to the first prediction of the
+    whole. So step 0 is exactly what the network said, and a short-axis slice is some four times faster.
+
     Args:
         network: On its device, in evaluation mode; left as it is.
         config: The network's configuration.
@@ -81,12 +88,18 @@ def refine_weights(
     adapted = copy.deepcopy(network).eval()  # evaluation mode: batch statistics are neither used nor moved
     images = grid.to_network(image).to(next(adapted.parameters()).device)
 
-    def predict() -> Tensor:
-        return grid.to_image(forward(adapted, config, images).float().cpu())
-
     with torch.no_grad():
-        start = predict()
-    best = _Best(start)
+        whole = forward(adapted, config, images)  # (N, C, *size)
+        background = torch.softmax(whole, 1)[:, 0].amin(0, keepdim=True)  # (1, *size)
+        box = (slice(None), *_box(background, CONTEXT))
+        part, outside = images[box], _padding(box[2:], whole.shape[2:])
+        first = forward(adapted, config, part)
+
+    def predict() -> Tensor:
+        change = forward(adapted, config, part) - first
+        return grid.to_image((whole + F.pad(change, outside)).float().cpu())
+
+    best = _Best(grid.to_image(whole.float().cpu()))
     optimiser = torch.optim.Adam(adapted.parameters(), options.weights_learning_rate)
     steps = _descend(predict, optimiser, best, prior, options.topology_weight, options.steps, connectivity)
     return Refinement(best.logits, int(best.error), steps)
@@ -182,19 +195,25 @@ def _descend(
     raise AssertionError("unreachable")
 
 
-def _box(probabilities: Tensor) -> Box:
+def _box(probabilities: Tensor, margin: int = MARGIN) -> Box:
     """The part of (C, *S) where the foreground is not negligible, with a margin; else all of it."""
     foreground = 1 - probabilities[0] > NEGLIGIBLE
     if not foreground.any():
-        return (slice(None),) * probabilities.ndim
+        return tuple(slice(0, side) for side in probabilities.shape)
     found = foreground.nonzero()
     return (
-        slice(None),
+        slice(0, len(probabilities)),
         *(
-            slice(max(0, int(low) - MARGIN), int(high) + 1 + MARGIN)
-            for low, high in zip(found.amin(0), found.amax(0), strict=True)
+            slice(max(0, int(low) - margin), min(side, int(high) + 1 + margin))
+            for low, high, side in zip(found.amin(0), found.amax(0), foreground.shape, strict=True)
         ),
     )
+
+
+def _padding(box: Box, shape: Sequence[int]) -> list[int]:
+    """What `torch.nn.functional.pad` takes to bring a box back to the whole, last axis first."""
+    pairs = [(axis.start, side - axis.stop) for axis, side in zip(box, shape, strict=True)]
+    return [width for pair in reversed(pairs) for width in pair]
 
 
 def _gaussians(width: float, spacing: Sequence[float]) -> list[Tensor]:

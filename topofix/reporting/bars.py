@@ -84,7 +84,8 @@ def bars_csv(case: str, every: Iterable[Bars]) -> str:
                 _voxel(int(index), bars.shape) for index in (bars.barcode.birth[k], bars.barcode.death[k])
             ]
             # as many digits as it takes to read the same value back
-            values = (np.format_float_positional(value, trim="-") for value in (birth, death, birth - death))
+            ends = (np.format_float_positional(value, trim="-") for value in (birth, death))
+            values = (*ends, f"{birth - death:.9g}")
             writer.writerow((case, bars.region, place, int(dimension), *values, *voxels))
     return file.getvalue()
 
