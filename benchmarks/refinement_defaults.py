@@ -1,11 +1,12 @@
-"""Which settings of the two refinement stages are best, measured on training patients that were held back.
+"""Which settings of the two refinement stages are best, measured on the training splits.
 
     python benchmarks/refinement_defaults.py --data ../shared/data
 
-For every wrong slice (myocardium 1,1 where the truth is a ring) of the last tenth of the ACDC `train` stacks,
-and every wrong hippocampus (1,0,0) of the last tenth of its `train` volumes, each setting is run alone, from
-the same logits. Reported: the share that comes out right, mean Dice of the region before and after, share of
-cases whose Dice falls by more than 0.01, median seconds. The `test` splits are not touched.
+For wrong slices (myocardium 1,1 where the truth is a ring) of the last tenth of the ACDC `train` stacks,
+which the network has not learnt from, and wrong hippocampi (1,0,0) of all `train` volumes, most of which it
+has, each setting is run alone, from the same logits. Reported: the share that comes out right, mean Dice of
+the region before and after, share of cases whose Dice falls by more than 0.01, mean voxels changed, median
+seconds. The `test` splits are not touched.
 """
 
 import argparse
@@ -31,45 +32,54 @@ from topofix.topology.regions import betti_of_regions, dice, region_mask
 
 HERE = Path(__file__).resolve().parent
 ANNEALED = (4.0, 2.0, 1.0, 0.0)
-MOST = 16
+MOST = 20
 """Wrong slices or volumes taken of each data set, evenly spaced: the network's stage takes its time."""
 
-# name: (stages with their options, in the order they run while the topology is wrong)
-SETTINGS: dict[str, list[tuple[str, RefinementOptions]]] = (
-    {
-        f"weights, Adam {rate:g}, lambda {weight:g}, {steps} steps": [
-            ("weights", RefinementOptions(weights_learning_rate=rate, topology_weight=weight, steps=steps))
-        ]
-        for rate, weight, steps in ((1e-5, 0.01, 100), (1e-4, 0.1, 30), (1e-4, 0.1, 100), (3e-4, 1.0, 30))
-    }
-    | {
-        f"voxels, Adam {rate:g}, lambda {weight:g}, widths {widths}, {steps} steps": [
-            (
-                "voxels",
-                RefinementOptions(
-                    voxels_learning_rate=rate, topology_weight=weight, smoothing=widths, steps=steps
-                ),
-            )
-        ]
-        for rate, weight, widths, steps in (
-            (0.3, 0.1, (0.0,), 200),
-            (0.3, 0.1, ANNEALED, 200),
-            (0.3, 0.01, ANNEALED, 200),
-            (0.3, 1.0, ANNEALED, 200),
-            (0.1, 0.1, ANNEALED, 200),
-            (1.0, 0.1, ANNEALED, 200),
-            (0.3, 0.1, (8.0, 4.0, 2.0, 1.0, 0.0), 200),
-            (0.3, 0.1, (2.0, 1.0, 0.0), 200),
-            (0.3, 0.1, ANNEALED, 400),
-        )
-    }
-    | {
-        "weights (Adam 1e-4, 30 steps), then voxels (200 steps)": [
-            ("weights", RefinementOptions(steps=30)),
-            ("voxels", RefinementOptions(steps=200)),
-        ],
-    }
-)
+FINE = (2.0, 1.0, 0.0)
+
+
+def weights(rate: float, weight: float, steps: int) -> tuple[str, RefinementOptions]:
+    """The stage that adapts the network."""
+    return "weights", RefinementOptions(weights_learning_rate=rate, topology_weight=weight, steps=steps)
+
+
+def voxels(rate: float, weight: float, widths: tuple[float, ...]) -> tuple[str, RefinementOptions]:
+    """The stage that moves logits, with 200 steps."""
+    return "voxels", RefinementOptions(
+        voxels_learning_rate=rate, topology_weight=weight, smoothing=widths, steps=200
+    )
+
+
+# Stages run in order, each only while the topology is wrong.
+SETTINGS: dict[str, list[tuple[str, RefinementOptions]]] = {
+    "weights, Adam 1e-5, lambda 0.01, 100 steps": [weights(1e-5, 0.01, 100)],
+    "weights, Adam 1e-4, lambda 0.1, 30 steps": [weights(1e-4, 0.1, 30)],
+    "weights, Adam 1e-4, lambda 0.1, 100 steps": [weights(1e-4, 0.1, 100)],
+    "weights, Adam 1e-4, lambda 1, 30 steps": [weights(1e-4, 1.0, 30)],
+    "voxels, Adam 0.3, lambda 0.1, width 0": [voxels(0.3, 0.1, (0.0,))],
+    "voxels, Adam 0.3, lambda 0.1, widths 4 2 1 0": [voxels(0.3, 0.1, ANNEALED)],
+    "voxels, Adam 0.1, lambda 0.1, widths 4 2 1 0": [voxels(0.1, 0.1, ANNEALED)],
+    "voxels, Adam 0.1, lambda 1, widths 4 2 1 0": [voxels(0.1, 1.0, ANNEALED)],
+    "voxels, Adam 0.1, lambda 1, widths 2 1 0": [voxels(0.1, 1.0, FINE)],
+    "voxels, Adam 0.05, lambda 1, widths 4 2 1 0": [voxels(0.05, 1.0, ANNEALED)],
+    "voxels, Adam 0.1, lambda 1, widths 1 0": [voxels(0.1, 1.0, (1.0, 0.0))],
+    "weights, Adam 1e-4, lambda 0.1, 30 steps, then voxels, Adam 0.1, lambda 0.1": [
+        weights(1e-4, 0.1, 30),
+        voxels(0.1, 0.1, ANNEALED),
+    ],
+    "weights, Adam 1e-4, lambda 1, 30 steps, then voxels, Adam 0.1, lambda 1": [
+        weights(1e-4, 1.0, 30),
+        voxels(0.1, 1.0, ANNEALED),
+    ],
+    "weights, Adam 1e-4, lambda 1, 10 steps, then voxels, Adam 0.1, lambda 1": [
+        weights(1e-4, 1.0, 10),
+        voxels(0.1, 1.0, ANNEALED),
+    ],
+    "weights, Adam 1e-4, lambda 1, 10 steps, then voxels, Adam 0.1, lambda 1, widths 2 1 0": [
+        weights(1e-4, 1.0, 10),
+        voxels(0.1, 1.0, FINE),
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,11 @@ class Part:
         return self.prior.constraints[0].error(counts[0]) == 0
 
 
-def wrong_parts(folder: Path, model: str, prior: str, truth_decides: bool) -> list[Part]:
-    """What `segment` got wrong on the last tenth of a folder's cases."""
+def wrong_parts(folder: Path, model: str, prior: str, share: float, truth_decides: bool) -> list[Part]:
+    """What `segment` got wrong on the last share of a folder's cases."""
     files = find_labelled(folder)
     parts = []
-    for file in files[-max(1, round(len(files) / 10)) :]:
+    for file in files[-max(1, round(len(files) * share)) :]:
         volume, truth = read(file.image), read(file.label).array
         prediction, priors = predict_volume(volume, CaseOptions(model=model), PriorRequest((prior,)))
         assert prediction.checkpoint is not None
@@ -150,10 +160,10 @@ def main() -> None:
     arguments = parser.parse_args()
     sets = {
         "myocardium slices, 1,1": wrong_parts(
-            arguments.data / "acdc/train", "cardiac-sax-2d", "myocardium:1,1", True
+            arguments.data / "acdc/train", "cardiac-sax-2d", "myocardium:1,1", 0.1, True
         ),
         "hippocampus volumes, 1,0,0": wrong_parts(
-            arguments.data / "hippocampus/train", "hippocampus-3d", "1,0,0", False
+            arguments.data / "hippocampus/train", "hippocampus-3d", "1,0,0", 1.0, False
         ),
     }
     lines = ["# Settings of the refinement stages", ""]
@@ -167,20 +177,19 @@ def main() -> None:
             continue
         before = [part.score(part.logits) for part in parts]
         lines += ["", f"## {len(parts)} wrong {name}", "", f"Mean Dice before: {np.mean(before):.3f}", ""]
-        lines += [
-            "| setting | right | Dice | Dice falls > 0.01 | median s |",
-            "| --- | ---: | ---: | ---: | ---: |",
-        ]
+        lines.append("| setting | right | Dice | Dice falls > 0.01 | voxels changed | median s |")
+        lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
         for setting, stages in SETTINGS.items():
             if arguments.only not in setting:
                 continue
-            right, after, seconds = [], [], []
+            right, after, changed, seconds = [], [], [], []
             for part in parts:
                 started = time.perf_counter()
                 logits = run(part, stages)
                 seconds.append(time.perf_counter() - started)
                 right.append(part.right(logits))
                 after.append(part.score(logits))
+                changed.append(int((label_map(logits) != label_map(part.logits)).sum()))
             worse = np.mean([b - a > 0.01 for b, a in zip(before, after, strict=True)])
             row = {
                 "data": name,
@@ -188,12 +197,13 @@ def main() -> None:
                 "right": float(np.mean(right)),
                 "dice": float(np.mean(after)),
                 "worse": float(worse),
+                "voxels_changed": float(np.mean(changed)),
                 "median_seconds": float(np.median(seconds)),
             }
             rows.append(row)
             lines.append(
                 f"| {setting} | {100 * row['right']:.0f} % | {row['dice']:.3f} | {100 * worse:.0f} % "
-                f"| {row['median_seconds']:.2f} |"
+                f"| {row['voxels_changed']:.0f} | {row['median_seconds']:.2f} |"
             )
             print(lines[-1], flush=True)
     arguments.out.with_suffix(".json").write_text(json.dumps({"cores": cores, "rows": rows}, indent=1) + "\n")

@@ -131,7 +131,7 @@ def refine(
     method: Annotated[
         Method,
         typer.Option(
-            "--method", help="weights: adapt a copy of the network; voxels: move logits; auto: both."
+            "--method", help="weights: adapt a copy of the network; voxels: move logits; auto: what fits."
         ),
     ] = REFINEMENT.method,
     steps: Annotated[

@@ -4,7 +4,7 @@ Only what is wrong is touched, slice by slice or as a volume. A stage hands on i
 worse than what it was given, and the next runs only while the topology is still wrong.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,6 +16,9 @@ from topofix.request import Priors, one_slice
 from topofix.topology.persistence import Connectivity
 from topofix.topology.priors import Prior
 from topofix.topology.regions import betti_of_regions
+
+FEW_STEPS = 10
+"""Of the network's stage where the voxels' stage follows: what it does well it does early, and it is slow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +55,10 @@ def correct(
     Raises:
         InvalidOption: The method needs a network that sees what the prior is for, and there is none.
     """
-    for index in priors:
-        _stages(prediction, index, options)  # refuses a method that cannot work before any work is done
+    for index, prior in priors.items():
+        _stages(
+            prediction, index, prior, options
+        )  # refuses a method that cannot work before any work is done
     logits = prediction.logits.clone()
     labels = label_map(logits)
     axis = prediction.slice_axis
@@ -64,9 +69,11 @@ def correct(
         if all(c.error(counts) == 0 for c, counts in zip(prior.constraints, found, strict=True)):
             continue
         part = one_slice(logits, index, axis + 1)  # a view, (K + 1, *S) of the slice
-        for stage in _stages(prediction, index, options):
+        for stage in _stages(prediction, index, prior, options):
             if stage == "weights":
-                result = _adapt_network(prediction, index, prior, connectivity, options)
+                limit = FEW_STEPS if options.method == "auto" else options.steps
+                limited = replace(options, steps=min(options.steps, limit))
+                result = _adapt_network(prediction, index, prior, connectivity, limited)
             else:
                 mm = [step for k, step in enumerate(spacing) if index is None or k != axis]
                 result = refine_voxels(part, prior, options, connectivity, mm)
@@ -78,7 +85,9 @@ def correct(
     return Correction(logits, tuple(stages), steps)
 
 
-def _stages(prediction: Prediction, index: int | None, options: RefinementOptions) -> tuple[str, ...]:
+def _stages(
+    prediction: Prediction, index: int | None, prior: Prior, options: RefinementOptions
+) -> tuple[str, ...]:
     sees = prediction.grid is not None and (index is None or prediction.grid.slice_axis is not None)
     if options.method == "weights" and not sees:
         reason = "a 3-D network sees no single slices" if prediction.grid else "a probability map has none"
@@ -86,7 +95,7 @@ def _stages(prediction: Prediction, index: int | None, options: RefinementOption
             f"--method weights: expected a network to adapt, but {reason}; try --method voxels"
         )
     if options.method == "auto":
-        return ("weights", "voxels") if sees else ("voxels",)
+        return ("weights", "voxels") if sees and prior.dimensions == 2 else ("voxels",)
     return (options.method,)
 
 

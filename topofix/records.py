@@ -68,26 +68,32 @@ class CaseOptions:
     overwrite: bool = False
 
 
+SMOOTHING = {2: (4.0, 2.0, 1.0, 0.0), 3: (1.0, 0.0)}
+"""Widths of the Gaussian by dimension: in 3-D a wide one moves far more than the defects that are to go."""
+
+
 @dataclass(frozen=True, slots=True)
 class RefinementOptions:
-    """How to refine one image; the defaults were chosen by `benchmarks/refinement_defaults.py`.
+    """How to refine one image; `benchmarks/refinement_defaults.md` compares the defaults with others.
 
     Attributes:
-        method: `weights` (the paper's: a copy of the network is adapted), `voxels` (free logits), or `auto`.
+        method: `weights` (the paper's: a copy of the network is adapted), `voxels` (free logits), or `auto`:
+            for 2-D topology the first few steps of `weights`, where there is a network, then `voxels`; for
+            3-D topology `voxels` alone, which moved fewer voxels to the same end.
         steps: At most this many optimiser steps per stage and image or slice.
         topology_weight: lambda of Eq. 5.
         weights_learning_rate: Adam's, on the network's weights.
         voxels_learning_rate: Adam's, on logits.
         smoothing: Widths of the Gaussian of the `voxels` stage, in voxels, annealed from left to right; the
-            steps are shared out evenly.
+            steps are shared out evenly. None takes those of `SMOOTHING`.
     """
 
     method: Method = "auto"
     steps: int = 200
-    topology_weight: float = 0.1
+    topology_weight: float = 1.0
     weights_learning_rate: float = 1e-4
-    voxels_learning_rate: float = 0.3
-    smoothing: tuple[float, ...] = (4.0, 2.0, 1.0, 0.0)
+    voxels_learning_rate: float = 0.1
+    smoothing: tuple[float, ...] | None = None
 
 
 class Outcome(Enum):

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from topofix.learning.inference import Grid, forward
 from topofix.learning.loss import evaluate
 from topofix.learning.network import NetworkConfig
-from topofix.records import RefinementOptions
+from topofix.records import SMOOTHING, RefinementOptions
 from topofix.topology.persistence import Connectivity
 from topofix.topology.priors import Prior
 
@@ -112,7 +112,7 @@ def refine_voxels(
     connectivity: Connectivity = "full",
     spacing: Sequence[float] | None = None,
 ) -> Refinement:
-    """Eq. 5 on free logits, smoothed by a Gaussian that is annealed over `options.smoothing`.
+    """Eq. 5 on free logits, smoothed by a Gaussian whose width is annealed.
 
     Args:
         logits: (C, *S), C >= 2, channel 0 the background; left as they are.
@@ -131,10 +131,10 @@ def refine_voxels(
     box = _box(torch.softmax(logits.detach(), 0))
     part = logits[box].detach()
     best = _Best(part)
-    widths = len(options.smoothing)
+    widths = options.smoothing or SMOOTHING[prior.dimensions]
     steps = 0
-    for number, width in enumerate(options.smoothing):
-        share = options.steps * (number + 1) // widths - options.steps * number // widths
+    for number, width in enumerate(widths):
+        share = options.steps * (number + 1) // len(widths) - options.steps * number // len(widths)
         delta = torch.zeros_like(part, requires_grad=True)
         kernels = _gaussians(width, spacing or [1.0] * (part.ndim - 1))
 
