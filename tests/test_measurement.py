@@ -138,3 +138,16 @@ def test_what_cannot_be_measured_is_refused(saved, array, arguments, error, says
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UnreadableFile, match="nothing there"):
         measure(tmp_path / "map.nii.gz", options=MAP)
+
+
+def test_a_label_is_what_bare_numbers_are_for(saved):
+    labels = np.zeros((12, 12), np.uint8)
+    labels[2:9, 2:9] = 2
+    labels[4:6, 4:6] = 3  # a hole in label 2, none in the foreground
+    record, _ = measure(saved(labels), PriorRequest(("1,1", "3:1,0")), LABELS, label="2")
+    assert [(part.region, part.requested, part.met) for part in record.topology] == [
+        ("2", "1,1", True),
+        ("3", "1,0", True),
+    ]
+    record, _ = measure(saved(labels), PriorRequest(("1,1",)), LABELS)
+    assert record.outcome is Outcome.NOT_MET

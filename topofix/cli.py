@@ -214,7 +214,7 @@ def barcode(
     betti: Betti = None,
     betti_csv: BettiCsv = None,
     label: Annotated[
-        str | None, typer.Option("--label", help="Only this label, by number or name, or a union like 2+3.")
+        str | None, typer.Option("--label", help="This label, by number or name, or a union like 2+3.")
     ] = None,
     model: Model = None,
     threshold: Annotated[

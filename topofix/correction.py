@@ -55,10 +55,8 @@ def correct(
     Raises:
         InvalidOption: The method needs a network that sees what the prior is for, and there is none.
     """
-    for index, prior in priors.items():
-        _stages(
-            prediction, index, prior, options
-        )  # refuses a method that cannot work before any work is done
+    for index, prior in priors.items():  # a method that cannot work is refused before any work is done
+        _stages(prediction, index, prior, options)
     logits = prediction.logits.clone()
     labels = label_map(logits)
     axis = prediction.slice_axis

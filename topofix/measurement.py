@@ -51,8 +51,9 @@ def measure(
         path: The image.
         request: The topology it should have; None only measures.
         options: What kind of image it is, model, connectivity, slice axis.
-        label: Measure only this label, by number or name, or a union such as `2+3`. None takes the prior's
-            regions, or without a prior every label.
+        label: The label, by number or name, or a union such as `2+3`, that numbers without a label of their
+            own are for, and without a prior the only one that is measured. None: the foreground, and without a
+            prior every label.
         threshold: Where Betti numbers are read off: foreground is what lies above.
         min_persistence: Shorter bars are left out of the list, not out of the Betti numbers.
 
@@ -63,6 +64,8 @@ def measure(
         TopofixError: Bad input or an impossible prior.
     """
     started = time.perf_counter()
+    if request is not None and label is not None:
+        request = PriorRequest(tuple(t if ":" in t else f"{label}:{t}" for t in request.texts), request.table)
     volume = read(path)
     subject = _subject(volume, options, request)
     wish = request or _every_label(volume, options, subject, label)
