@@ -52,8 +52,8 @@ def measure(
         request: The topology it should have; None only measures.
         options: What kind of image it is, model, connectivity, slice axis.
         label: The label, by number or name, or a union such as `2+3`, that numbers without a label of their
-            own are for, and without a prior the only one that is measured. None: the foreground, and without a
-            prior every label.
+            own are for, and without a prior the only one that is measured. None: the foreground, and without
+            a prior every label.
         threshold: Where Betti numbers are read off: foreground is what lies above.
         min_persistence: Shorter bars are left out of the list, not out of the Betti numbers.
 
