@@ -382,7 +382,7 @@ def test_a_scan_is_corrected_through_its_network(run, model, save, heart, count,
     rate = () if method == "auto" else ("--learning-rate", {"weights": 1e-2, "voxels": 0.5}[method])
     result = run(
         *("refine", path, "--model", model, "--betti", "wall:1,1", "--betti", "cavity:1,0"),
-        *("--method", method, "--steps", 40, "--device", "cpu", *rate),
+        *("--method", method, "--device", "cpu", *rate),
     )
     written, record = read(tmp_path / "scan_refined.png").array, record_of(tmp_path / "scan_refined.png")
     right = count(written == 1) == (1, 1) and count(written == 2) == (1, 0)

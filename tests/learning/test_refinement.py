@@ -380,6 +380,19 @@ def test_steps_that_diverge_leave_the_best_state(overfitted):
     assert torch.isfinite(result.logits).all()
 
 
+@pytest.mark.parametrize("text", ["1,1", "1,0", "0,0"])
+def test_a_saturated_map_is_corrected_too(text):
+    """Probabilities of 0 and 1, where a sigmoid is all but flat: a ring with a gap, and a speck of 0.99."""
+    rows, columns = np.mgrid[:64, :64]
+    radius = np.hypot(rows - 32, columns - 30)
+    mask = (radius > 10) & (radius < 15)
+    field = mask.astype(np.float32)
+    field[30:34, 38:50], field[5:8, 5:8] = 0.0, 0.99
+    logits = logits_of(field)
+    result = refine_voxels(logits, Prior.parse(text), RefinementOptions())
+    assert result.error == error_of(result.logits, Prior.parse(text)) == 0
+
+
 class Brightness(nn.Module):
     """A network with one weight: it adds it to the logit that it is given as an image."""
 
