@@ -32,7 +32,7 @@ from topofix.topology.regions import betti_of_regions, dice, region_mask
 
 HERE = Path(__file__).resolve().parent
 ANNEALED = (4.0, 2.0, 1.0, 0.0)
-MOST = 20
+MOST = 12
 """Wrong slices or volumes taken of each data set, evenly spaced: the network's stage takes its time."""
 
 FINE = (2.0, 1.0, 0.0)
