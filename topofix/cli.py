@@ -54,7 +54,7 @@ Inputs = Annotated[list[Path], typer.Argument(help="Images, or folders of images
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="File for one input, folder for several. [default: beside the input]"
+        "--output", "-o", help="File for one input, folder for several. (default: beside the input)"
     ),
 ]
 Betti = Annotated[
@@ -69,16 +69,16 @@ Betti = Annotated[
 BettiCsv = Annotated[
     Path | None,
     typer.Option(
-        "--betti-csv", help="Betti numbers by case, slice and label: columns case,slice,label,b0,b1[,b2]."
+        "--betti-csv", help="Betti numbers from a table: columns case, slice, label, b0, b1 and in 3-D b2."
     ),
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="Bundled model or checkpoint file. [default: the bundled one that fits]"),
+    typer.Option("--model", help="Bundled model or checkpoint file. (default: the bundled one that fits)"),
 ]
 SliceAxis = Annotated[
     int | None,
-    typer.Option("--slice-axis", help="Axis of slices, from 0. [default: the axis of largest spacing]"),
+    typer.Option("--slice-axis", help="Axis of slices, from 0. (default: the axis of largest spacing)"),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
@@ -139,7 +139,7 @@ def refine(
     ] = REFINEMENT.steps,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="Adam's, of the stage that --method names. [default: its own]"),
+        typer.Option("--learning-rate", help="Adam's, of the stage that --method names. (default: its own)"),
     ] = None,
     topology_weight: Annotated[
         float, typer.Option("--topology-weight", min=0, help="Weight of topology against change (lambda).")
@@ -282,13 +282,13 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write, .safetensors.")],
     dimensions: Annotated[int, typer.Option(min=2, max=3, help="2: images and slices; 3: volumes.")] = 2,
     labels: Annotated[
-        str | None, typer.Option(help="Names of labels 1, 2, ..., with commas. [default: from dataset.json]")
+        str | None, typer.Option(help="Names of labels 1, 2, ..., with commas. (default: from dataset.json)")
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(help="mm per axis of the network's grid, as 1.4,1.4. [default: the median]")
+        str | None, typer.Option(help="mm per axis of the network's grid, as 1.4,1.4. (default: the median)")
     ] = None,
     patch_size: Annotated[
-        str | None, typer.Option(help="Voxels of a training patch, as 128,128. [default: from the data]")
+        str | None, typer.Option(help="Voxels of a training patch, as 128,128. (default: from the data)")
     ] = None,
     loss: Annotated[LossName, typer.Option(help="Supervised loss.")] = TRAINING.loss,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many.")] = TRAINING.epochs,

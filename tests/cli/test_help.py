@@ -106,3 +106,9 @@ def test_nonsense_is_a_usage_error(run, arguments):
     assert result.exit_code == 2
     assert "Usage: " in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", DOCUMENTED)
+def test_the_help_of_an_option_holds_no_brackets(command):
+    """Rich takes them for markup and shows nothing in their place."""
+    assert not [option.name for option in COMMANDS[command].params if "[" in (option.help or "")]
