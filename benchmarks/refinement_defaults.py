@@ -32,7 +32,7 @@ from topofix.topology.regions import betti_of_regions, dice, region_mask
 
 HERE = Path(__file__).resolve().parent
 ANNEALED = (4.0, 2.0, 1.0, 0.0)
-MOST = 12
+MOST = 8
 """Wrong slices or volumes taken of each data set, evenly spaced: the network's stage takes its time."""
 
 FINE = (2.0, 1.0, 0.0)
@@ -54,7 +54,6 @@ def voxels(rate: float, weight: float, widths: tuple[float, ...]) -> tuple[str, 
 SETTINGS: dict[str, list[tuple[str, RefinementOptions]]] = {
     "weights, Adam 1e-5, lambda 0.01, 100 steps": [weights(1e-5, 0.01, 100)],
     "weights, Adam 1e-4, lambda 0.1, 30 steps": [weights(1e-4, 0.1, 30)],
-    "weights, Adam 1e-4, lambda 0.1, 100 steps": [weights(1e-4, 0.1, 100)],
     "weights, Adam 1e-4, lambda 1, 30 steps": [weights(1e-4, 1.0, 30)],
     "voxels, Adam 0.3, lambda 0.1, width 0": [voxels(0.3, 0.1, (0.0,))],
     "voxels, Adam 0.3, lambda 0.1, widths 4 2 1 0": [voxels(0.3, 0.1, ANNEALED)],

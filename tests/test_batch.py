@@ -79,10 +79,14 @@ def test_several_inputs_never_share_a_file(tree):
 def test_own_results_in_a_folder_are_no_cases(tree):
     (tree / "in" / "a_refined.nii.gz").touch()
     (tree / "in" / "a_seg.nii.gz").touch()
-    assert "in/a_refined.nii.gz" not in planned(["in"], ending="_refined")
-    assert "in/a_seg.nii.gz" in planned(["in"], ending="_refined")
-    assert "in/a_seg.nii.gz" not in planned(["in"], ending="_seg")
-    assert {"in/a_refined.nii.gz", "in/a_seg.nii.gz"} <= planned(["in"], ending="").keys()
+    (tree / "in" / "a_seg_probabilities_wall.nii.gz").touch()
+    (tree / "in" / "segment.nii.gz").touch()
+    results = {"in/a_refined.nii.gz", "in/a_seg.nii.gz", "in/a_seg_probabilities_wall.nii.gz"}
+    for ending in ("_refined", "_seg"):  # segment, then refine, is the natural order
+        cases = planned(["in"], ending=ending).keys()
+        assert not results & cases
+        assert "in/segment.nii.gz" in cases
+    assert results <= planned(["in"], ending="").keys()
 
 
 def test_a_result_that_is_named_is_a_case(tree):

@@ -151,3 +151,18 @@ def test_a_label_is_what_bare_numbers_are_for(saved):
     ]
     record, _ = measure(saved(labels), PriorRequest(("1,1",)), LABELS)
     assert record.outcome is Outcome.NOT_MET
+
+
+def test_a_label_may_be_absent_from_a_map(saved):
+    labels = np.zeros((9, 9), np.uint8)
+    labels[2:5, 2:5] = 1
+    record, _ = measure(saved(labels), PriorRequest(("1:1,0", "2:absent")), LABELS)
+    assert [(part.after, part.met) for part in record.topology] == [((1, 0), True), ((0, 0), True)]
+    assert measure(saved(labels), PriorRequest(("2:1,0",)), LABELS)[0].outcome is Outcome.NOT_MET
+
+
+def test_a_label_beside_a_table_is_refused(saved, tmp_path):
+    (tmp_path / "priors.csv").write_text("case,b0,b1\nmap,1,0\n")
+    request = PriorRequest(table=read_priors(tmp_path / "priors.csv"))
+    with pytest.raises(InvalidOption, match="--label: expected it without a table"):
+        measure(saved(np.eye(5, dtype=np.uint8)), request, LABELS, label="1")

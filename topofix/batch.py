@@ -1,5 +1,6 @@
 """Many cases: which files there are, where each result goes, and none that stops the others."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from topofix.errors import TopofixError, UnreadableFile, UnwritableFile
 from topofix.imaging.volumes import find_images, is_image, stem, suffix
 from topofix.records import Record
+
+_RESULT = re.compile(r"_(refined|seg)(_probabilities_.*)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ def plan_jobs(inputs: Sequence[Path], output: Path | None, ending: str) -> list[
         inputs: Image files and folders of them.
         output: The file for a single case, or the folder for several, in which an input folder's tree is
             kept. None puts `NAME{ending}` beside each input.
-        ending: `_refined` or `_seg`; files in a folder that end so already are results, not cases.
+        ending: `_refined` or `_seg`; files in a folder that topofix names so are results, not cases. Empty
+            where nothing is written: then they are cases like any other.
 
     Raises:
         UnreadableFile: A folder without images.
@@ -64,7 +68,12 @@ def run(jobs: Sequence[Job], work: Callable[[Job], Record], command: str) -> Ite
     for job in jobs:
         try:
             yield work(job)
-        except (TopofixError, OSError, MemoryError) as error:
+        except (
+            TopofixError,
+            OSError,
+            MemoryError,
+            RuntimeError,
+        ) as error:  # torch's out of memory is the last
             yield Record.failed(command, job.input, str(error) or type(error).__name__)
 
 
@@ -72,7 +81,7 @@ def _find(item: Path, ending: str) -> list[tuple[Path, Path]]:
     """Image files under an input, each with the folder that its place is relative to."""
     if not item.is_dir():
         return [(item, item.parent)]
-    found = [(path, item) for path in find_images(item) if not ending or not stem(path).endswith(ending)]
+    found = [(path, item) for path in find_images(item) if not ending or not _RESULT.search(stem(path))]
     if not found:
         raise UnreadableFile(f"{item}: expected a folder with images, found none")
     return found

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from json import dumps
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 
 MOST_BARS = 20
-"""Bars shown per dimension of a single region; all of them go to --csv."""
+"""Bars shown per dimension of a single region; those of --min-persistence and more all go to --csv."""
 
 MOST_BARS_EACH = 3
 """The same where there are several regions or slices."""
@@ -148,7 +149,9 @@ def refine(
     slice_axis: SliceAxis = None,
     save_probabilities: SaveProbabilities = False,
     device: Device = CASE.device,
-    seed: Seed = CASE.seed,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Kept in the Record; refining draws no random numbers.")
+    ] = CASE.seed,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -221,9 +224,9 @@ def barcode(
         float, typer.Option("--threshold", help="Betti numbers are those of what lies above.")
     ] = 0.5,
     min_persistence: Annotated[
-        float, typer.Option("--min-persistence", min=0, help="List no shorter bars.")
+        float, typer.Option("--min-persistence", min=0, help="List and write no shorter bars.")
     ] = 0.01,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write all bars to this file.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the bars to this file.")] = None,
     connectivity: ConnectivityOption = CASE.connectivity,
     slice_axis: SliceAxis = None,
     device: Device = CASE.device,
@@ -237,6 +240,9 @@ def barcode(
     """
     with _usage():
         request = _request(betti, betti_csv) if betti or betti_csv else None
+        if not (isfinite(threshold) and isfinite(min_persistence)):
+            found = f"{threshold} and {min_persistence}"
+            raise InvalidOption(f"--threshold, --min-persistence: expected finite numbers, got {found}")
     from topofix import batch, measurement, pipeline
     from topofix.reporting.bars import COLUMNS, bars_csv, bars_table, headline
 
@@ -312,6 +318,9 @@ def train(
     """
     with _usage():
         names = tuple(name.strip() for name in labels.split(",")) if labels else None
+        if names and (len({name.casefold() for name in names}) < len(names) or "" in names):
+            raise InvalidOption(f"--labels: expected a name of its own for every label, got '{labels}'")
+        _check_positive("--learning-rate", learning_rate)
         steps = _numbers(spacing, float, "--spacing", dimensions)
         sides = _numbers(patch_size, int, "--patch-size", dimensions)
     from topofix import pipeline
@@ -360,13 +369,21 @@ def _refinement(
     method: Method, steps: int, learning_rate: float | None, topology_weight: float
 ) -> RefinementOptions:
     options = replace(REFINEMENT, method=method, steps=steps, topology_weight=topology_weight)
+    if not isfinite(topology_weight):
+        raise InvalidOption(f"--topology-weight: expected a finite number, got {topology_weight}")
     if learning_rate is None:
         return options
+    _check_positive("--learning-rate", learning_rate)
     if method == "auto":
         raise InvalidOption("--learning-rate: expected --method weights or voxels beside it, got auto")
     if method == "weights":
         return replace(options, weights_learning_rate=learning_rate)
     return replace(options, voxels_learning_rate=learning_rate)
+
+
+def _check_positive(name: str, number: float) -> None:
+    if not (isfinite(number) and number > 0):
+        raise InvalidOption(f"{name}: expected a positive number, got {number:g}")
 
 
 def _numbers(text: str | None, kind: type, name: str, count: int) -> Any:
@@ -377,7 +394,7 @@ def _numbers(text: str | None, kind: type, name: str, count: int) -> Any:
         numbers = tuple(kind(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != count or not all(number > 0 for number in numbers):
+    if len(numbers) != count or not all(isfinite(number) and number > 0 for number in numbers):
         raise InvalidOption(f"{name}: expected {count} positive numbers with commas, got '{text}'")
     return numbers
 

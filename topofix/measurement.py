@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topofix.errors import InvalidArray
+from topofix.errors import InvalidArray, InvalidOption
 from topofix.imaging.volumes import Volume, read
 from topofix.learning.loss import region_field
 from topofix.prediction import choose_slice_axis, predict_volume, provenance
@@ -65,11 +65,18 @@ def measure(
     """
     started = time.perf_counter()
     if request is not None and label is not None:
-        request = PriorRequest(tuple(t if ":" in t else f"{label}:{t}" for t in request.texts), request.table)
+        if request.table is not None:
+            raise InvalidOption("--label: expected it without a table, whose rows name their labels")
+        request = PriorRequest(tuple(t if ":" in t else f"{label}:{t}" for t in request.texts))
     volume = read(path)
-    subject = _subject(volume, options, request)
-    wish = request or _every_label(volume, options, subject, label)
-    priors = wish.for_image(path.name, volume.array.shape, subject.slice_axis, subject.labels)
+    slicewise = volume.array.ndim == 2 or options.slice_axis is not None
+    anything = "*,*" if slicewise else "*,*,*"  # asks for nothing
+    wish = request or (PriorRequest((f"{label}:{anything}",)) if label else None)
+    subject = _subject(volume, options, wish)
+    wish = wish or PriorRequest(tuple(_each_label(subject, anything)))
+    # A label map may lack a label that a prior asks for, or asks to be absent.
+    known = None if request and options.input_type == "labels" else subject.labels
+    priors = wish.for_image(path.name, volume.array.shape, subject.slice_axis, known)
     names = {value: name for name, value in subject.labels.items()}
     topology, bars = [], []
     for index, prior in priors.items():
@@ -131,11 +138,8 @@ def _subject(volume: Volume, options: CaseOptions, request: PriorRequest | None)
     )
 
 
-def _every_label(volume: Volume, options: CaseOptions, subject: _Subject, label: str | None) -> PriorRequest:
-    """A prior that asks for nothing: every Betti number of every label may be anything."""
-    slicewise = volume.array.ndim == 2 or options.slice_axis is not None
-    anything = "*,*" if slicewise else "*,*,*"
-    if label is not None:
-        return PriorRequest((f"{label}:{anything}",))
-    several = [str(value) for value in subject.labels.values()] if len(subject.labels) > 1 else []
-    return PriorRequest(tuple(f"{value}:{anything}" for value in several) or (anything,))
+def _each_label(subject: _Subject, anything: str) -> list[str]:
+    """The same for each of several labels; for the foreground where there is but one."""
+    if len(subject.labels) < 2:
+        return [anything]
+    return [f"{value}:{anything}" for value in subject.labels.values()]

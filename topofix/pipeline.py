@@ -229,11 +229,22 @@ def plan_network(
     if any(side % divisor for side in patch_size):
         raise InvalidOption(f"--patch-size: expected sides that {divisor} divides, got {patch_size}")
     if labels is None:
-        highest = max(int(volume.array.max()) for volume in volumes)
-        labels = label_names(dataset) or tuple(f"label {value}" for value in range(1, highest + 1))
-    if not labels:
-        raise InvalidArray(f"{dataset}: expected label maps with labels from 1 on, found only background")
+        labels = label_names(dataset) or _numbered_labels(dataset, volumes)
     return networks.NetworkConfig(dimensions, labels, spacing, patch_size, channels)
+
+
+def _numbered_labels(dataset: Path, volumes: list[Volume]) -> tuple[str, ...]:
+    for volume in volumes:
+        if not np.array_equal(volume.array, np.floor(volume.array)):
+            raise InvalidArray(f"{volume.path.name}: expected whole numbers as labels, found fractions")
+    values = np.unique(np.concatenate([np.unique(volume.array) for volume in volumes]))
+    values = values[values != 0]
+    if not len(values):
+        raise InvalidArray(f"{dataset}: expected label maps with labels from 1 on, found only background")
+    if not np.array_equal(values, np.arange(1, len(values) + 1)):
+        found = ", ".join(f"{value:g}" for value in values[:10])
+        raise InvalidArray(f"{dataset}: expected the label values 1, 2, ... without a gap, found {found}")
+    return tuple(f"label {value:g}" for value in values)
 
 
 def record_path(output: Path) -> Path:

@@ -36,7 +36,7 @@ class Prediction:
     Attributes:
         logits: (K + 1, *S), channel 0 the background; float32, or float64 where the map is.
         labels: Label value by name.
-        slice_axis: Axis that slices are counted along; None for a 2-D image.
+        slice_axis: Axis that slices are counted along, of a volume.
         checkpoint: The network; None for a probability map.
         device: Where the network is; None for a probability map.
         image: What the network was given, (*S); None for a probability map.
@@ -109,6 +109,8 @@ def predict_volume(
     config = checkpoint.config
     grid = grid_for(config, shape, volume.spacing, volume.orientation, slice_axis)
     priors = request.for_image(case, shape, slice_axis, config.label_values) if request else {}
+    if volume.array.min() == volume.array.max():
+        raise InvalidArray(f"{case}: expected a scan, found every voxel equal to {volume.array.flat[0]:g}")
     image = normalise(volume.array)
     logits = predict(checkpoint.network, config, image, grid, device)
     return Prediction(logits, config.label_values, slice_axis, checkpoint, device, image, grid), priors

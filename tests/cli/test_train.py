@@ -164,7 +164,7 @@ BAD = {
     "damaged names": (bad_names, ["data", "-o", "net.safetensors"], 1, "dataset.json"),
     "other shape": (other_shape, ["data", "-o", "net.safetensors"], 1, r"case1.*\(32, 32\).*\(9, 9\)"),
     "label outside": (other_label, ["data", "-o", "net.safetensors"], 1, r"case0.*wall.*got 0, 1, 2"),
-    "fraction": (fractions, ["data", "-o", "net.safetensors"], 1, "case1.*got 0.5"),
+    "fraction": (fractions, ["data", "-o", "net.safetensors"], 1, "case1.*whole numbers as labels"),
     "no suffix": (as_it_is, ["data", "-o", "net.pt"], 1, r"net.pt.*\.safetensors"),
     "parent is a file": (as_it_is, ["data", "-o", "data/case0.png/net.safetensors"], 1, "case0.png"),
     "unknown device": (

@@ -271,3 +271,12 @@ def test_the_way_back_is_differentiable():
     assert torch.autograd.gradcheck(grid.to_image, (logits,))
     image = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(grid.to_network, (image,))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_axis_of_a_single_voxel_is_the_slice_axis(axis):
+    """A slice that is thinner than its pixels are wide is still one slice."""
+    shape, spacing = [144, 140], [1.5, 1.5]
+    shape.insert(axis, 1)
+    spacing.insert(axis, 1.0)
+    assert widest_axis(tuple(shape), tuple(spacing)) == axis

@@ -393,6 +393,18 @@ def test_a_saturated_map_is_corrected_too(text):
     assert result.error == error_of(result.logits, Prior.parse(text)) == 0
 
 
+def test_what_is_certain_stays_certain():
+    """A map of 0 and 1 with a speck too many: far from it the probabilities come back as they were."""
+    field = np.zeros((64, 64), np.float32)
+    field[20:50, 20:50], field[20:24, 58:62] = 1.0, 0.7
+    logits = logits_of(field)
+    options = RefinementOptions(smoothing=(1.0, 0.0))
+    result = refine_voxels(logits, Prior.parse("1,0"), options)
+    assert result.error == 0
+    probability = torch.softmax(result.logits, 0)[1].numpy()
+    assert np.abs(probability - field)[:, :54].max() < 1e-3
+
+
 class Brightness(nn.Module):
     """A network with one weight: it adds it to the logit that it is given as an image."""
 

@@ -293,3 +293,9 @@ def test_any_text_is_read_or_refused_in_one_sentence(text):
     else:
         sentence = "" if Prior.parse(str(prior)) == prior else f"{prior} was not read back"
     assert re.fullmatch(r"(prior.*: expected .*, got .*)?", sentence)
+
+
+def test_the_foreground_goes_by_its_name():
+    assert Prior.parse("Foreground:1,0") == Prior.parse("1,0")
+    assert Prior.parse("foreground:1,0", {"wall": 1}).constraints[0].region == ()
+    assert Prior.parse("foreground:1,0", {"foreground": 1}).constraints[0].region == (1,)

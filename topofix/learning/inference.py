@@ -120,13 +120,15 @@ def grid_for(
 
 
 def widest_axis(shape: tuple[int, ...], spacing: tuple[float, ...]) -> int:
-    """The axis that a stack was made along: largest spacing, then fewest voxels, then the last.
+    """The axis that a stack was made along: one of a single voxel, else that of the largest spacing.
+
+    Of several the shortest is taken, then the last.
 
     Example:
         >>> widest_axis((256, 256, 10), (1.4, 1.4, 8.0))
         2
     """
-    return max(range(len(shape)), key=lambda axis: (spacing[axis], -shape[axis], axis))
+    return max(range(len(shape)), key=lambda axis: (shape[axis] == 1, spacing[axis], -shape[axis], axis))
 
 
 def normalise(array: npt.NDArray[np.generic]) -> Tensor:

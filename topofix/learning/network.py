@@ -53,6 +53,9 @@ class NetworkConfig:
             )
         if not self.labels or len(self.channels) < 3:
             raise InvalidCheckpoint("expected at least one label name and three levels of channels")
+        folded = {label.strip().casefold() for label in self.labels}
+        if len(folded) < len(self.labels) or "" in folded:
+            raise InvalidCheckpoint(f"expected a name of its own for every label, got {self.labels}")
         if min(self.spacing) <= 0 or min(self.patch_size) < 1 or min(self.channels) < 1:
             raise InvalidCheckpoint(f"expected positive sizes in a network's configuration, got {self}")
 
@@ -131,7 +134,7 @@ def choose_device(name: str = "auto") -> torch.device:
         if device.type == "meta":
             raise RuntimeError("a meta tensor holds no numbers")
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise InvalidOption(
             f"--device: expected a device of this machine (auto, cpu, cuda, mps), got '{name}'"
         ) from error
@@ -227,7 +230,10 @@ def bundled() -> dict[str, Path]:
     They lie inside an installed package, and beside it in a source checkout.
     """
     package = Path(str(importlib.resources.files("topofix")))
-    found = [*package.glob("models/*.safetensors"), *package.parent.glob("models/*.safetensors")]
+    folders = [package / "models"]
+    if (package.parent / "pyproject.toml").is_file():
+        folders.append(package.parent / "models")
+    found = [path for folder in folders for path in folder.glob("*.safetensors")]
     return {path.stem: path for path in sorted(found, reverse=True)}
 
 

@@ -151,7 +151,10 @@ def refine_voxels(
         part = moved().detach()
     refined = logits.detach().clone()
     if not torch.equal(best.logits, start):
-        refined[box] = best.logits
+        # What certain logits lost by tempering comes back, except where it would undo a change of label.
+        restored = logits[box] + (best.logits - start)
+        undone = torch.ne(restored.argmax(0), best.logits.argmax(0))
+        refined[box] = torch.where(undone, best.logits, restored)
     return Refinement(refined, int(best.error), steps)
 
 

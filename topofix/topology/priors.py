@@ -300,6 +300,8 @@ def _read_region(text: str, region: str, labels: Mapping[str, int] | None) -> tu
     for name, label in (labels or {}).items():
         if by_name.setdefault(_folded(name), label) != label:
             raise InvalidPrior(f"prior {text!r}: expected one label for each name, got two for {name!r}")
+    if _folded(region) == "foreground" and "foreground" not in by_name:
+        return FOREGROUND
     # A name may hold a plus sign itself, so the whole region is looked up first.
     parts = [region] if _folded(region) in by_name else region.split("+")
     return tuple(_read_label(text, part, by_name, labels) for part in parts)
