@@ -22,11 +22,16 @@ Superlevel filtration: the threshold falls from the largest value, so a bar is b
 * Ties: of two equal values the one with the smaller C-order index enters first. The order is total, so the
   result is unique.
 
+The work is done by the C++ of `native/`, which says how. It compares float32 and float64 values as integers
+in the same order, bit for bit: no value is rounded, both zeros are equal, and denormals are numbers like any
+other.
+
 References: Clough et al., "A Topological Loss Function for Deep-Learning based Image Segmentation using
 Persistent Homology", TPAMI 2020, Eqs. 1-2 and footnote 1. Edelsbrunner and Harer, "Computational
-Topology", AMS 2010, chapter VII. The GUDHI Project, "GUDHI User and Reference Manual: Cubical complex".
+Topology", AMS 2010, chapter VII.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -34,6 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topofix.errors import InvalidArray
+from topofix.topology import _kernel
 
 Connectivity = Literal["full", "face"]
 Field = npt.NDArray[Any]
@@ -88,17 +94,24 @@ class Barcode:
         return voxels[self.birth], deaths
 
 
-def barcode(field: Field, connectivity: Connectivity = "full", min_persistence: float = 0.0) -> Barcode:
+def barcode(
+    field: Field,
+    connectivity: Connectivity = "full",
+    min_persistence: float = 0.0,
+    threads: int | None = None,
+) -> Barcode:
     """Compute the barcode of the superlevel filtration of a field.
 
     Probabilities are expected, but any finite values will do: an essential bar is then still taken to die at
     0 when its length is measured.
 
     Args:
-        field: rank 2 or 3, real numbers, any strides.
+        field: rank 2 or 3, real numbers, any strides; float32 and float64 are taken as they are, other types
+            as the narrower of the two that holds all their values, int64 and wider ones as float64.
         connectivity: which foreground voxels touch, see above.
         min_persistence: bars shorter than this are left out (0 keeps every essential bar). Pairs of equal
             value are no bars and never returned.
+        threads: at most this many; None for as many as the machine has. The result is the same.
 
     Returns:
         The bars, in an order that depends on nothing but the field.
@@ -111,53 +124,92 @@ def barcode(field: Field, connectivity: Connectivity = "full", min_persistence: 
     >>> bars.dimension.tolist(), bars.birth.tolist(), bars.death.tolist()
     ([0, 0, 0, 1], [0, 2, 6, 3], [-1, 1, 5, 4])
     """
-    values = _checked(field, "field", connectivity)
+    return barcodes([field], connectivity, min_persistence, threads)[0]
+
+
+def barcodes(
+    fields: Iterable[Field],
+    connectivity: Connectivity = "full",
+    min_persistence: float = 0.0,
+    threads: int | None = None,
+) -> list[Barcode]:
+    """Compute the barcodes of several fields, spread over threads: a training batch in one call.
+
+    Args:
+        fields: a stack (n, *S) or any other iterable of fields, whose shapes may differ.
+        connectivity: as for `barcode`, like all that follows.
+        min_persistence: see there.
+        threads: see there.
+
+    Returns:
+        A barcode for each field, in their order.
+
+    Raises:
+        InvalidArray: as for `barcode`.
+
+    >>> [len(bars) for bars in barcodes(np.array([[[0.9, 0.1, 0.8]], [[0.9, 0.8, 0.1]]]))]
+    [2, 1]
+    """
+    images = [_floating(_checked(field, "field", connectivity)) for field in fields]
     if not min_persistence >= 0:
         raise InvalidArray(f"min_persistence: expected a number that is not negative, got {min_persistence}")
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float64)
-
-    dimension, birth, death = _pairs_by_gudhi(_ranks(values), connectivity)
-    births = values.flat[birth].astype(np.float64)
-    deaths = np.where(death == NEVER, 0.0, values.flat[death])
-    length = births - deaths
-    kept = (death == NEVER) | (length > 0)
-    if min_persistence > 0:
-        kept &= length >= min_persistence
-
-    order = np.lexsort((death[kept], birth[kept], -length[kept], dimension[kept]))
-    return Barcode(dimension[kept][order], birth[kept][order], death[kept][order])
+    try:
+        dimension, birth, death, sizes = _kernel.barcodes(
+            images, connectivity == "face", float(min_persistence), _thread_count(threads)
+        )
+    except ValueError as error:
+        raise InvalidArray(f"field: {_why_not_finite(images) or error}") from None
+    ends = np.cumsum(sizes)
+    parts = [slice(end - size, end) for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
+    return [Barcode(dimension[part], birth[part], death[part]) for part in parts]
 
 
-def betti(mask: Field, connectivity: Connectivity = "full") -> tuple[int, ...]:
+def betti(mask: Field, connectivity: Connectivity = "full", threads: int | None = None) -> tuple[int, ...]:
     """Count the Betti numbers of a binary mask: (components, holes) or (components, tunnels, voids).
+
+    Args:
+        mask: rank 2 or 3; what is not zero is foreground.
+        connectivity: which foreground voxels touch, see above.
+        threads: at most this many; None for as many as the machine has.
+
+    Returns:
+        As many numbers as the mask has dimensions.
+
+    Raises:
+        InvalidArray: the mask is no finite image of rank 2 or 3, or an option is none of those above.
+
+    >>> betti(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]]))
+    (1, 1)
+    """
+    foreground = _foreground(_checked(mask, "mask", connectivity))
+    try:
+        return tuple(_kernel.betti(foreground, connectivity == "face", _thread_count(threads)))
+    except ValueError as error:
+        raise InvalidArray(f"mask: {error}") from None
+
+
+def simple_points(mask: Field, connectivity: Connectivity = "full") -> npt.NDArray[np.bool_]:
+    """Find the voxels that a mask could gain, or lose, without any change of its topology, one at a time.
+
+    Adding or removing a simple point neither makes nor ends, joins nor divides any component, hole or void. Two
+    simple points that are changed together may.
 
     Args:
         mask: rank 2 or 3; what is not zero is foreground.
         connectivity: which foreground voxels touch, see above.
 
     Returns:
-        As many numbers as the mask has dimensions.
+        A boolean array of the mask's shape.
 
     Raises:
-        InvalidArray: the mask is no finite image of rank 2 or 3, or the connectivity is unknown.
+        InvalidArray: as for `betti`.
 
-    >>> betti(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]]))
-    (1, 1)
+    >>> simple_points(np.array([[0, 0, 0, 0, 0], [0, 1, 1, 1, 0]])).astype(int)
+    array([[1, 1, 1, 1, 1],
+           [1, 1, 0, 1, 1]])
     """
-    from scipy import ndimage  # costs more to import than most masks take to count
-
-    foreground = np.pad(_bounding_box(_checked(mask, "mask", connectivity) != 0), 1)
-    touching = {
-        "face": ndimage.generate_binary_structure(foreground.ndim, 1),
-        "full": ndimage.generate_binary_structure(foreground.ndim, foreground.ndim),
-    }
-    dual: Connectivity = "face" if connectivity == "full" else "full"
-    components = int(ndimage.label(foreground, touching[connectivity])[1])
-    enclosed = int(ndimage.label(~foreground, touching[dual])[1]) - 1  # all but the outside
-    if foreground.ndim == 2:
-        return components, enclosed
-    return components, components + enclosed - _euler_characteristic(foreground, connectivity), enclosed
+    foreground = _foreground(_checked(mask, "mask", connectivity))
+    return _kernel.simple_points(foreground, connectivity == "face").view(np.bool_).reshape(foreground.shape)
 
 
 def betti_at(bars: Barcode, field: Field, threshold: float = 0.5) -> tuple[int, ...]:
@@ -189,67 +241,37 @@ def _checked(array: Field, name: str, connectivity: str) -> Field:
         raise InvalidArray(f"{name}: expected real numbers, got dtype {array.dtype}")
     if array.size == 0:
         raise InvalidArray(f"{name}: expected at least one voxel along every axis, got shape {array.shape}")
-    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
-        wrong = array.size - np.count_nonzero(finite)
-        raise InvalidArray(f"{name}: expected finite values, got {wrong} that are NaN or infinite")
     if connectivity not in get_args(Connectivity):
         raise InvalidArray(f"connectivity: expected 'full' or 'face', got {connectivity!r}")
     return array
 
 
-def _ranks(field: Field) -> Indices:
-    """The step of the filtration, 0 for the first, at which each voxel enters; flat, in C order."""
-    order = np.argsort(-field.ravel(), kind="stable")
-    ranks = np.empty(field.shape, np.int64)
-    ranks.flat[order] = np.arange(order.size)
-    return ranks
+def _floating(array: Field) -> Field:
+    """The array as float32 or float64 in the machine's byte order, the very same one where it can be."""
+    if array.dtype in (np.float32, np.float64):
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array.astype(np.float32 if np.can_cast(array.dtype, np.float32) else np.float64)
 
 
-def _pairs_by_gudhi(
-    ranks: Indices, connectivity: Connectivity
-) -> tuple[npt.NDArray[np.int8], Indices, Indices]:
-    """Every pair of different voxels that the filtration by rank makes, in no particular order."""
-    from gudhi import CubicalComplex
-
-    # GUDHI flattens in Fortran order: with the axes reversed, its flat indices are ours in C order.
-    shape, values = ranks.shape[::-1], ranks.ravel().astype(np.float64)
-    if connectivity == "full":
-        complex_ = CubicalComplex(dimensions=shape, top_dimensional_cells=values)
-        complex_.compute_persistence(homology_coeff_field=2)
-        finite, essential = complex_.cofaces_of_persistence_pairs()
-    else:
-        complex_ = CubicalComplex(dimensions=shape, vertices=values)
-        complex_.compute_persistence(homology_coeff_field=2)
-        finite, essential = complex_.vertices_of_persistence_pairs()
-
-    pairs = [np.empty((0, 2), np.int64), *finite]
-    never = [np.stack([birth, np.full_like(birth, NEVER)], axis=1) for birth in essential]
-    birth, death = np.concatenate([*pairs, *never]).astype(np.int64).T
-    sizes = [len(bars) for bars in (*finite, *essential)]
-    dimensions = np.array([*range(len(finite)), *range(len(essential))], np.int8)
-    return np.repeat(dimensions, sizes), birth, death
+def _foreground(mask: Field) -> npt.NDArray[np.uint8]:
+    """1 in the foreground, 0 in the background; without a copy where that is so already."""
+    if mask.dtype.kind == "f" and (problem := _why_not_finite([mask])):
+        raise InvalidArray(f"mask: {problem}")
+    return (mask if mask.dtype in (np.bool_, np.uint8) else mask != 0).view(np.uint8)
 
 
-def _bounding_box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The part of the mask that holds all its foreground; a view."""
-    for axis in range(mask.ndim):
-        occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        first, last = (occupied[0], occupied[-1]) if occupied.size else (0, -1)
-        mask = mask[(slice(None),) * axis + (slice(first, last + 1),)]
-    return mask
+def _why_not_finite(images: list[Field]) -> str:
+    """A sentence about the first of them that is not; nothing if all are."""
+    for image in images:
+        if wrong := image.size - np.count_nonzero(np.isfinite(image)):
+            return f"expected finite values, got {wrong} that are NaN or infinite"
+    return ""
 
 
-def _euler_characteristic(cells: npt.NDArray[np.bool_], connectivity: Connectivity, axis: int = 0) -> int:
-    """Even-dimensional minus odd-dimensional cells of a mask with a margin of background.
-
-    "full" takes voxels for cubes: what lies between two of them is a cell if either is. "face" takes them
-    for vertices: what lies between two of them is a cell if both are.
-    """
-    if axis == cells.ndim - 1:  # along a line, vertices minus edges is the number of runs, in both readings
-        return int(np.count_nonzero(cells[..., 1:] > cells[..., :-1]))
-    before = cells[(slice(None),) * axis + (slice(None, -1),)]
-    after = cells[(slice(None),) * axis + (slice(1, None),)]
-    voxels = _euler_characteristic(cells, connectivity, axis + 1)
-    if connectivity == "full":
-        return _euler_characteristic(before | after, connectivity, axis + 1) - voxels
-    return voxels - _euler_characteristic(before & after, connectivity, axis + 1)
+def _thread_count(threads: int | None) -> int:
+    """The kernel's number for it: 0 for as many as there are."""
+    if threads is None:
+        return 0
+    if not isinstance(threads, int) or threads < 1:
+        raise InvalidArray(f"threads: expected a whole number from 1 on, or None, got {threads!r}")
+    return threads

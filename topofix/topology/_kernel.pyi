@@ -1,0 +1,13 @@
+"""What `native/binding.cpp` offers; `persistence.py` says what it means."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+def barcodes(
+    fields: Sequence[npt.NDArray[np.floating[Any]]], face: bool, min_persistence: float, threads: int
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
+def betti(mask: npt.NDArray[np.uint8], face: bool, threads: int) -> list[int]: ...
+def simple_points(mask: npt.NDArray[np.uint8], face: bool) -> npt.NDArray[np.uint8]: ...

@@ -1,0 +1,112 @@
+// The kernel for Python: arrays in, arrays out, nothing else. `persistence.py` checks what comes in.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/vector.h>
+
+#include "persistence.hpp"
+
+namespace nb = nanobind;
+using namespace topofix;
+
+namespace {
+
+using Array = nb::ndarray<nb::ro, nb::device::cpu>;
+
+template <class T>
+Image<T> image_of(const Array& array) {
+    Image<T> image{array.data(), {}, {}};
+    for (std::size_t axis = 0; axis < array.ndim(); ++axis) {
+        image.shape[axis] = static_cast<std::int64_t>(array.shape(axis));
+        image.strides[axis] = array.stride(axis) * static_cast<std::int64_t>(sizeof(T));
+    }
+    return image;
+}
+
+template <class T>
+nb::object numpy(std::vector<T> values) {
+    auto* owned = new std::vector<T>(std::move(values));
+    nb::capsule owner(owned, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
+    return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<1>>(owned->data(), {owned->size()}, owner));
+}
+
+Orientation orientation_of(bool face) { return face ? Orientation::dual : Orientation::primal; }
+
+// As many threads as there are, or as were asked for; fewer where each would have next to nothing to do.
+int threads_for(int wanted, std::size_t voxels) {
+    constexpr std::size_t worthwhile = std::size_t(1) << 15;
+    const auto available = wanted > 0 ? static_cast<std::size_t>(wanted) : std::max(1u, std::thread::hardware_concurrency());
+    return static_cast<int>(std::min(available, 1 + voxels / worthwhile));
+}
+
+std::vector<Bar> bars_of(const Array& array, bool face, double min_persistence, int threads) {
+    const auto bars = [&](auto rank, auto value) {
+        using T = decltype(value);
+        return Persistence<rank(), T>(image_of<T>(array), orientation_of(face), threads).bars(min_persistence);
+    };
+    constexpr std::integral_constant<int, 2> flat{};
+    constexpr std::integral_constant<int, 3> solid{};
+    if (array.dtype() == nb::dtype<float>()) return array.ndim() == 2 ? bars(flat, 0.0f) : bars(solid, 0.0f);
+    return array.ndim() == 2 ? bars(flat, 0.0) : bars(solid, 0.0);
+}
+
+// The bars of all fields behind one another, and how many each has.
+nb::tuple barcodes(const std::vector<Array>& fields, bool face, double min_persistence, int threads) {
+    std::vector<std::vector<Bar>> each(fields.size());
+    std::vector<std::int8_t> dimension;
+    std::vector<std::int64_t> birth, death, size;
+    {
+        nb::gil_scoped_release release;
+        std::size_t voxels = 0;
+        for (const Array& field : fields) voxels += field.size();
+        const int workers = threads_for(threads, voxels);
+        if (fields.size() >= static_cast<std::size_t>(workers)) {
+            std::atomic<std::size_t> next{0};
+            in_parallel(workers, [&](int) {
+                for (std::size_t i; (i = next.fetch_add(1)) < fields.size();)
+                    each[i] = bars_of(fields[i], face, min_persistence, 1);
+            });
+        } else {
+            for (std::size_t i = 0; i < fields.size(); ++i)
+                each[i] = bars_of(fields[i], face, min_persistence, threads_for(threads, fields[i].size()));
+        }
+        for (const std::vector<Bar>& bars : each) {
+            size.push_back(static_cast<std::int64_t>(bars.size()));
+            for (const Bar& bar : bars) {
+                dimension.push_back(static_cast<std::int8_t>(bar.dimension));
+                birth.push_back(bar.birth);
+                death.push_back(bar.death);
+            }
+        }
+    }
+    return nb::make_tuple(numpy(std::move(dimension)), numpy(std::move(birth)), numpy(std::move(death)), numpy(std::move(size)));
+}
+
+std::vector<std::int64_t> betti(const Array& mask, bool face, int threads) {
+    nb::gil_scoped_release release;
+    const auto image = image_of<std::uint8_t>(mask);
+    const int workers = threads_for(threads, mask.size());
+    const auto listed = [](const auto& counts) { return std::vector<std::int64_t>(counts.begin(), counts.end()); };
+    if (mask.ndim() == 2) return listed(Persistence<2, std::uint8_t>(image, orientation_of(face), workers).betti());
+    return listed(Persistence<3, std::uint8_t>(image, orientation_of(face), workers).betti());
+}
+
+nb::object simple_points_of(const Array& mask, bool face) {
+    std::vector<std::uint8_t> simple(mask.size());
+    {
+        nb::gil_scoped_release release;
+        const auto image = image_of<std::uint8_t>(mask);
+        const auto found = [&](std::int64_t index) { simple[static_cast<std::size_t>(index)] = 1; };
+        mask.ndim() == 2 ? simple_points<2>(image, orientation_of(face), found)
+                         : simple_points<3>(image, orientation_of(face), found);
+    }
+    return numpy(std::move(simple));
+}
+
+}  // namespace
+
+NB_MODULE(_kernel, module) {
+    module.def("barcodes", &barcodes, nb::arg("fields"), nb::arg("face"), nb::arg("min_persistence"), nb::arg("threads"));
+    module.def("betti", &betti, nb::arg("mask"), nb::arg("face"), nb::arg("threads"));
+    module.def("simple_points", &simple_points_of, nb::arg("mask"), nb::arg("face"));
+}
