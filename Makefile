@@ -7,18 +7,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+NATIVE := $(wildcard topofix/topology/native/*)
 DEMO := build/demo/hippocampus_refined.nii.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types samples clean
+.PHONY: help install demo test lint types sanitize sanitize-threads samples clean
 
 help: ## List these targets.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target sentence; do \
-		printf '  make %-8s %s\n' "$$target" "$$sentence"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target sentence; do \
+		printf '  make %-16s %s\n' "$$target" "$$sentence"; done
 
 install: $(INSTALLED) ## Install topofix and its tools into .venv, with the versions of constraints.txt.
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit("topofix needs Python 3.11 or newer and this is %d.%d: name another one, \
 	like make install PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -39,6 +40,16 @@ lint: $(INSTALLED) ## Check style and formatting.
 
 types: $(INSTALLED) ## Check the types.
 	$(BIN)/python -m mypy
+
+sanitize: build/kernel-address,undefined ## Run the kernel's own tests with the address and undefined-behaviour sanitizers.
+	$<
+
+sanitize-threads: build/kernel-thread ## Run them with the thread sanitizer.
+	$<
+
+build/kernel-%: tests/native/test_kernel.cpp $(NATIVE)
+	mkdir -p build
+	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror -fsanitize=$* -fno-sanitize-recover=all $< -o $@ -pthread
 
 samples: $(INSTALLED) ## Make the synthetic files of sample_data anew.
 	$(BIN)/python sample_data/make_samples.py

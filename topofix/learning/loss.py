@@ -16,6 +16,7 @@ Source: Clough, Byrne, Oksuz, Zimmer, Schnabel, King, "A Topological Loss Functi
 Image Segmentation using Persistent Homology", TPAMI 2020, Eqs. 3 and 4 and footnote 1.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from topofix.errors import InvalidArray
-from topofix.topology.persistence import Barcode, Connectivity, barcode, betti_at
+from topofix.topology.persistence import Barcode, Connectivity, barcodes, betti_at
 from topofix.topology.priors import FOREGROUND, Constraint, Prior, Range
 
 
@@ -65,8 +66,8 @@ class TopologicalLoss(nn.Module):
                 f"expected (N, C, *S) with {self.prior.dimensions} axes in S, "
                 f"got {tuple(probabilities.shape)}"
             )
-        losses = [evaluate(image, self.prior, self.connectivity).loss for image in probabilities]
-        return torch.stack(losses).mean()
+        evaluations = evaluate_batch(probabilities, self.prior, self.connectivity)
+        return torch.stack([evaluation.loss for evaluation in evaluations]).mean()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,16 +93,33 @@ def evaluate(probabilities: Tensor, prior: Prior, connectivity: Connectivity = "
         prior: The topology that is asked for.
         connectivity: Of the foreground.
     """
-    loss = probabilities.new_zeros(())
-    betti = []
-    for constraint in prior.constraints:
-        field = region_field(probabilities, constraint.region)  # (*S)
-        values = field.detach().cpu().numpy()
-        bars = barcode(values, connectivity)
-        loss = loss + constraint_loss(field, bars, constraint)
-        betti.append(betti_at(bars, values))
-    error = sum(c.error(b) for c, b in zip(prior.constraints, betti, strict=True))
-    return Evaluation(loss, tuple(betti), error)
+    return evaluate_batch(probabilities[None], prior, connectivity)[0]
+
+
+def evaluate_batch(
+    probabilities: Tensor, prior: Prior, connectivity: Connectivity = "full"
+) -> tuple[Evaluation, ...]:
+    """The same for each image of a batch; all barcodes are computed at once, on all cores.
+
+    Args:
+        probabilities: (N, C, *S), as in `TopologicalLoss`.
+        prior: The topology that is asked for.
+        connectivity: Of the foreground.
+    """
+    regions = [constraint.region for constraint in prior.constraints]
+    fields = [[region_field(image, region) for region in regions] for image in probabilities]  # (*S) each
+    values = [[field.detach().cpu().numpy() for field in image] for image in fields]
+    bars = iter(barcodes(itertools.chain.from_iterable(values), connectivity))
+    evaluations = []
+    for image, arrays in zip(fields, values, strict=True):
+        loss, betti = probabilities.new_zeros(()), []
+        for constraint, field, array in zip(prior.constraints, image, arrays, strict=True):
+            code = next(bars)
+            loss = loss + constraint_loss(field, code, constraint)
+            betti.append(betti_at(code, array))
+        error = sum(c.error(b) for c, b in zip(prior.constraints, betti, strict=True))
+        evaluations.append(Evaluation(loss, tuple(betti), error))
+    return tuple(evaluations)
 
 
 def constraint_loss(field: Tensor, bars: Barcode, constraint: Constraint) -> Tensor:

@@ -153,12 +153,14 @@ def barcodes(
     images = [_floating(_checked(field, "field", connectivity)) for field in fields]
     if not min_persistence >= 0:
         raise InvalidArray(f"min_persistence: expected a number that is not negative, got {min_persistence}")
+    count = _thread_count(threads)
     try:
         dimension, birth, death, sizes = _kernel.barcodes(
-            images, connectivity == "face", float(min_persistence), _thread_count(threads)
+            images, connectivity == "face", float(min_persistence), count
         )
     except ValueError as error:
         raise InvalidArray(f"field: {_why_not_finite(images) or error}") from None
+    birth, death = birth.view(np.int64), death.view(np.int64)  # the type that NumPy calls so on every machine
     ends = np.cumsum(sizes)
     parts = [slice(end - size, end) for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
     return [Barcode(dimension[part], birth[part], death[part]) for part in parts]
@@ -182,8 +184,9 @@ def betti(mask: Field, connectivity: Connectivity = "full", threads: int | None 
     (1, 1)
     """
     foreground = _foreground(_checked(mask, "mask", connectivity))
+    count = _thread_count(threads)
     try:
-        return tuple(_kernel.betti(foreground, connectivity == "face", _thread_count(threads)))
+        return tuple(_kernel.betti(foreground, connectivity == "face", count))
     except ValueError as error:
         raise InvalidArray(f"mask: {error}") from None
 
@@ -191,8 +194,8 @@ def betti(mask: Field, connectivity: Connectivity = "full", threads: int | None 
 def simple_points(mask: Field, connectivity: Connectivity = "full") -> npt.NDArray[np.bool_]:
     """Find the voxels that a mask could gain, or lose, without any change of its topology, one at a time.
 
-    Adding or removing a simple point neither makes nor ends, joins nor divides any component, hole or void. Two
-    simple points that are changed together may.
+    Adding or removing a simple point neither makes nor ends, joins nor divides any component, hole or void.
+    Two simple points that are changed together may.
 
     Args:
         mask: rank 2 or 3; what is not zero is foreground.
