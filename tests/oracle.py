@@ -32,12 +32,9 @@ def bars(field: np.ndarray, connectivity: str) -> list[Bar]:
     for index, cell in enumerate(order):
         if index in destroyer.values():
             continue
-        if index in destroyer:
-            birth, death = cells[cell], cells[order[destroyer[index]]]
-            if values[birth] != values[death]:
-                found.append((_dimension(cell), birth, death))
-        else:
-            found.append((_dimension(cell), cells[cell], -1))
+        birth, death = cells[cell], cells[order[destroyer[index]]] if index in destroyer else -1
+        if values[birth] != (values[death] if death >= 0 else 0):  # what never dies is cut off at 0
+            found.append((_dimension(cell), birth, death))
     return sorted(found)
 
 

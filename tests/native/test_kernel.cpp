@@ -124,7 +124,7 @@ std::vector<Triple> textbook(const Sample<Rank, T>& sample, Orientation orientat
         const auto found = ender.find(int(i));
         const std::int64_t death = found == ender.end() ? Bar::never : order[std::size_t(found->second)].voxel;
         const auto value = [&](std::int64_t voxel) { return sample.values[std::size_t(voxel)]; };
-        if (death == Bar::never || value(order[i].voxel) != value(death))
+        if (value(order[i].voxel) != (death == Bar::never ? T(0) : value(death)))
             bars.emplace_back(order[i].dimension, order[i].voxel, death);
     }
     std::sort(bars.begin(), bars.end());

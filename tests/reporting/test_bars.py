@@ -55,8 +55,8 @@ def test_the_shorter_bars_are_counted_per_dimension():
     ]
 
 
-def test_a_bar_of_no_length_is_still_seen():
-    assert picture(np.zeros((3, 3)), most=3, threshold=0.5)[1:] == [
+def test_a_bar_of_hardly_any_length_is_still_seen():
+    assert picture(np.full((3, 3), 1e-4), most=3, threshold=0.5)[1:] == [
         "  0  0.000  0.000   0.000                                         █"
     ]
 

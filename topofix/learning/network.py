@@ -6,7 +6,6 @@ The architecture is MONAI's `DynUNet` (the plain U-net of Isensee et al., nnU-Ne
 batch normalisation, whose frozen statistics make a prediction independent of what else is in the image.
 """
 
-import importlib.resources
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -229,7 +228,7 @@ def bundled() -> dict[str, Path]:
 
     They lie inside an installed package, and beside it in a source checkout.
     """
-    package = Path(str(importlib.resources.files("topofix")))
+    package = Path(__file__).resolve().parents[1]
     folders = [package / "models"]
     if (package.parent / "pyproject.toml").is_file():
         folders.append(package.parent / "models")

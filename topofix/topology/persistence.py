@@ -109,8 +109,8 @@ def barcode(
         field: rank 2 or 3, real numbers, any strides; float32 and float64 are taken as they are, other types
             as the narrower of the two that holds all their values, int64 and wider ones as float64.
         connectivity: which foreground voxels touch, see above.
-        min_persistence: bars shorter than this are left out (0 keeps every essential bar). Pairs of equal
-            value are no bars and never returned.
+        min_persistence: bars shorter than this are left out (0 keeps an essential bar that is born below 0).
+            Bars without length are never returned, so a field of zeros has none.
         threads: at most this many; None for as many as the machine has. The result is the same.
 
     Returns:
@@ -231,8 +231,12 @@ def betti_at(bars: Barcode, field: Field, threshold: float = 0.5) -> tuple[int, 
     ((2, 0), (1, 0))
     """
     births, deaths = bars.values(field)
-    alive = (births > threshold) & ((deaths <= threshold) | (bars.death == NEVER))
-    return tuple(np.bincount(bars.dimension[alive], minlength=np.ndim(field)).tolist())
+    essential = bars.death == NEVER
+    alive = (births > threshold) & ((deaths <= threshold) | essential)
+    counts = np.bincount(bars.dimension[alive], minlength=np.ndim(field))
+    if threshold < 0 and not essential.any():  # it has no length where the largest value is 0
+        counts[0] += 1
+    return tuple(counts.tolist())
 
 
 def _checked(array: Field, name: str, connectivity: str) -> Field:

@@ -47,8 +47,8 @@ class Persistence {
         const auto add_to = [&](int dimension) {
             return [&, dimension](Voxel birth, Voxel death) {
                 const Bar bar = bar_of_image(dimension, birth, death);
-                const bool any = bar.length > 0 || bar.death == Bar::never;
-                if (any && (bar.length >= min_persistence || min_persistence == 0)) found[bar.dimension].push_back(bar);
+                if (bar.length == 0) return;
+                if (bar.length >= min_persistence || min_persistence == 0) found[bar.dimension].push_back(bar);
             };
         };
         Trees trees(field_.size());
