@@ -1,8 +1,8 @@
 // The kernel without Python, for the sanitizers: `make sanitize` and `make sanitize-threads`.
 //
-// On small images, every bar equals that of the textbook: write down the boundary matrix over Z/2 and reduce it
-// (Edelsbrunner and Harer, "Computational Topology", VII.1). On larger ones, results must not depend on the number
-// of threads, and counts of a mask must be those of its barcode.
+// On small images, every bar equals that of the textbook: write down the boundary matrix over Z/2 and reduce
+// it (Edelsbrunner and Harer, "Computational Topology", VII.1). On larger ones, results must not depend on
+// the number of threads, and counts of a mask must be those of its barcode.
 
 #include <cmath>
 #include <cstdio>
@@ -74,7 +74,8 @@ std::vector<Triple> textbook(const Sample<Rank, T>& sample, Orientation orientat
             for (int axis = 0; axis < Rank; ++axis) {
                 const int shift = corner >> axis & 1;
                 const std::int64_t odd = cell[axis] % 2;
-                const std::int64_t place = full ? (cell[axis] + 1) / 2 - 1 + shift * (1 - odd) : cell[axis] / 2 + shift * odd;
+                const std::int64_t place =
+                    full ? (cell[axis] + 1) / 2 - 1 + shift * (1 - odd) : cell[axis] / 2 + shift * odd;
                 inside = inside && place >= 0 && place < sample.shape[axis];
                 voxel = voxel * sample.shape[axis] + place;
             }
@@ -122,7 +123,8 @@ std::vector<Triple> textbook(const Sample<Rank, T>& sample, Orientation orientat
     for (std::size_t i = 0; i < order.size(); ++i) {
         if (ends[i]) continue;
         const auto found = ender.find(int(i));
-        const std::int64_t death = found == ender.end() ? Bar::never : order[std::size_t(found->second)].voxel;
+        const std::int64_t death =
+            found == ender.end() ? Bar::never : order[std::size_t(found->second)].voxel;
         const auto value = [&](std::int64_t voxel) { return sample.values[std::size_t(voxel)]; };
         if (value(order[i].voxel) != (death == Bar::never ? T(0) : value(death)))
             bars.emplace_back(order[i].dimension, order[i].voxel, death);
@@ -134,10 +136,11 @@ std::vector<Triple> textbook(const Sample<Rank, T>& sample, Orientation orientat
 template <int Rank, class T>
 Sample<Rank, T> random_sample(std::mt19937& random, int largest, int levels) {
     Sample<Rank, T> sample;
-    for (int axis = 0; axis < Rank; ++axis) sample.shape[axis] = 1 + std::int64_t(random() % unsigned(largest));
+    for (int axis = 0; axis < Rank; ++axis)
+        sample.shape[axis] = 1 + std::int64_t(random() % unsigned(largest));
     for (std::int64_t i = 0; i < sample.size(); ++i) {
         T value = T(random() % unsigned(levels)) / T(levels) - T(0.5);
-        if (value == 0 && random() % 2) value = -value;  // either zero
+        if (value == 0 && random() % 2) value = -value;                  // either zero
         if (random() % 16 == 0) value *= std::numeric_limits<T>::min();  // denormals among them
         sample.values.push_back(value);
     }
@@ -149,7 +152,8 @@ void small_images(std::mt19937& random, int count) {
     for (int i = 0; i < count; ++i) {
         const auto sample = random_sample<Rank, T>(random, Rank == 2 ? 6 : 4, i % 2 ? 4 : 1 << 20);
         for (const Orientation orientation : {Orientation::primal, Orientation::dual})
-            expect(sample.bars(orientation, 1 + i % 3) == textbook(sample, orientation), "bars equal the textbook's");
+            expect(sample.bars(orientation, 1 + i % 3) == textbook(sample, orientation),
+                   "bars equal the textbook's");
     }
 }
 
@@ -157,10 +161,12 @@ template <int Rank>
 void thread_counts(std::mt19937& random, std::int64_t side, int levels) {
     Sample<Rank, float> sample;
     for (int axis = 0; axis < Rank; ++axis) sample.shape[axis] = side + axis;
-    for (std::int64_t i = 0; i < sample.size(); ++i) sample.values.push_back(float(random() % unsigned(levels)));
+    for (std::int64_t i = 0; i < sample.size(); ++i)
+        sample.values.push_back(float(random() % unsigned(levels)));
     for (const Orientation orientation : {Orientation::primal, Orientation::dual}) {
         const auto expected = sample.bars(orientation, 1);
-        for (const int threads : {2, 3, 8}) expect(sample.bars(orientation, threads) == expected, "threads change nothing");
+        for (const int threads : {2, 3, 8})
+            expect(sample.bars(orientation, threads) == expected, "threads change nothing");
     }
 }
 
@@ -189,7 +195,8 @@ void masks(std::mt19937& random, std::int64_t side) {
     }
 }
 
-// Flipping a voxel changes no count exactly if it is simple by the table-free definition: all of 2^8, some of 2^26.
+// Flipping a voxel changes no count exactly if it is simple by the table-free definition: all of 2^8, some of
+// 2^26.
 template <int Rank>
 void simple_tests(std::mt19937& random) {
     for (int block = 0; block < (Rank == 2 ? 4 : 20000); ++block) {
@@ -197,7 +204,8 @@ void simple_tests(std::mt19937& random) {
         std::array<Word, codes<Rank>> words{};
         for (int i = 0; i < 64; ++i) {
             Set spread = 0;
-            const Set bits = Rank == 2 ? Set(64 * block + i) : (random() & random()) | (block % 2 ? random() & random() : 0);
+            const Set bits = Rank == 2 ? Set(64 * block + i)
+                                       : (random() & random()) | (block % 2 ? random() & random() : 0);
             for (int code = 0, bit = 0; code < codes<Rank>; ++code)
                 if (code != centre<Rank>) spread |= (bits >> bit++ & 1) << code;
             neighbours[std::size_t(i)] = spread;
@@ -205,7 +213,8 @@ void simple_tests(std::mt19937& random) {
         }
         const Word found = simple<Rank>(words);
         for (int i = 0; i < 64; ++i)
-            expect((found >> i & 1) == is_simple<Rank>(neighbours[std::size_t(i)]), "64 at once as one by one");
+            expect((found >> i & 1) == is_simple<Rank>(neighbours[std::size_t(i)]),
+                   "64 at once as one by one");
     }
 }
 

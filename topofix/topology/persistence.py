@@ -150,14 +150,18 @@ def barcodes(
     >>> [len(bars) for bars in barcodes(np.array([[[0.9, 0.1, 0.8]], [[0.9, 0.8, 0.1]]]))]
     [2, 1]
     """
-    images = [_floating(_checked(field, "field", connectivity)) for field in fields]
     if not min_persistence >= 0:
         raise InvalidArray(f"min_persistence: expected a number that is not negative, got {min_persistence}")
+    stacked = isinstance(fields, np.ndarray) and len(fields) > 0
+    if stacked:
+        _checked(fields[0], "field", connectivity)
+        images = _floating(fields)
+    else:
+        images = [_floating(_checked(field, "field", connectivity)) for field in fields]
+    compute = _kernel.barcodes_of_stack if stacked else _kernel.barcodes_of_list
     count = _thread_count(threads)
     try:
-        dimension, birth, death, sizes = _kernel.barcodes(
-            images, connectivity == "face", float(min_persistence), count
-        )
+        dimension, birth, death, sizes = compute(images, connectivity == "face", min_persistence, count)
     except ValueError as error:
         raise InvalidArray(f"field: {_why_not_finite(images) or error}") from None
     birth, death = birth.view(np.int64), death.view(np.int64)  # the type that NumPy calls so on every machine
@@ -267,7 +271,7 @@ def _foreground(mask: Field) -> npt.NDArray[np.uint8]:
     return (mask if mask.dtype in (np.bool_, np.uint8) else mask != 0).view(np.uint8)
 
 
-def _why_not_finite(images: list[Field]) -> str:
+def _why_not_finite(images: Iterable[Field]) -> str:
     """A sentence about the first of them that is not; nothing if all are."""
     for image in images:
         if wrong := image.size - np.count_nonzero(np.isfinite(image)):

@@ -13,15 +13,31 @@ namespace {
 
 using Array = nb::ndarray<nb::ro, nb::device::cpu>;
 
-template <class T>
-Image<T> image_of(const Array& array) {
-    Image<T> image{array.data(), {}, {}};
-    for (std::size_t axis = 0; axis < array.ndim(); ++axis) {
-        image.shape[axis] = static_cast<std::int64_t>(array.shape(axis));
-        image.strides[axis] = array.stride(axis) * static_cast<std::int64_t>(sizeof(T));
+// An image of either type, or one of a stack of them.
+struct View {
+    const char* data;
+    bool is_double;
+    std::size_t rank, voxels = 1;
+    std::array<std::int64_t, 3> shape{}, strides{};
+
+    explicit View(const Array& array, std::size_t skipped = 0, std::size_t index = 0)
+        : data(static_cast<const char*>(array.data())),
+          is_double(array.dtype() == nb::dtype<double>()),
+          rank(array.ndim() - skipped) {
+        const auto item = static_cast<std::int64_t>(array.itemsize());
+        if (skipped == 1) data += static_cast<std::int64_t>(index) * array.stride(0) * item;
+        for (std::size_t axis = 0; axis < rank; ++axis) {
+            shape[axis] = static_cast<std::int64_t>(array.shape(axis + skipped));
+            strides[axis] = array.stride(axis + skipped) * item;
+            voxels *= array.shape(axis + skipped);
+        }
     }
-    return image;
-}
+
+    template <class T>
+    Image<T> image() const {
+        return {data, shape, strides};
+    }
+};
 
 template <class T>
 nb::object numpy(std::vector<T> values) {
@@ -35,40 +51,41 @@ Orientation orientation_of(bool face) { return face ? Orientation::dual : Orient
 // As many threads as there are, or as were asked for; fewer where each would have next to nothing to do.
 int threads_for(int wanted, std::size_t voxels) {
     constexpr std::size_t worthwhile = std::size_t(1) << 15;
-    const auto available = wanted > 0 ? static_cast<std::size_t>(wanted) : std::max(1u, std::thread::hardware_concurrency());
+    const auto available =
+        wanted > 0 ? static_cast<std::size_t>(wanted) : std::max(1u, std::thread::hardware_concurrency());
     return static_cast<int>(std::min(available, 1 + voxels / worthwhile));
 }
 
-std::vector<Bar> bars_of(const Array& array, bool face, double min_persistence, int threads) {
+std::vector<Bar> bars_of(const View& view, bool face, double min_persistence, int threads) {
     const auto bars = [&](auto rank, auto value) {
         using T = decltype(value);
-        return Persistence<rank(), T>(image_of<T>(array), orientation_of(face), threads).bars(min_persistence);
+        return Persistence<rank(), T>(view.image<T>(), orientation_of(face), threads).bars(min_persistence);
     };
     constexpr std::integral_constant<int, 2> flat{};
     constexpr std::integral_constant<int, 3> solid{};
-    if (array.dtype() == nb::dtype<float>()) return array.ndim() == 2 ? bars(flat, 0.0f) : bars(solid, 0.0f);
-    return array.ndim() == 2 ? bars(flat, 0.0) : bars(solid, 0.0);
+    if (view.is_double) return view.rank == 2 ? bars(flat, 0.0) : bars(solid, 0.0);
+    return view.rank == 2 ? bars(flat, 0.0f) : bars(solid, 0.0f);
 }
 
-// The bars of all fields behind one another, and how many each has.
-nb::tuple barcodes(const std::vector<Array>& fields, bool face, double min_persistence, int threads) {
-    std::vector<std::vector<Bar>> each(fields.size());
+// The bars of all images behind one another, and how many each has.
+nb::tuple barcodes(const std::vector<View>& views, bool face, double min_persistence, int threads) {
     std::vector<std::int8_t> dimension;
     std::vector<std::int64_t> birth, death, size;
     {
         nb::gil_scoped_release release;
+        std::vector<std::vector<Bar>> each(views.size());
         std::size_t voxels = 0;
-        for (const Array& field : fields) voxels += field.size();
+        for (const View& view : views) voxels += view.voxels;
         const int workers = threads_for(threads, voxels);
-        if (fields.size() >= static_cast<std::size_t>(workers)) {
+        if (views.size() >= static_cast<std::size_t>(workers)) {
             std::atomic<std::size_t> next{0};
             in_parallel(workers, [&](int) {
-                for (std::size_t i; (i = next.fetch_add(1)) < fields.size();)
-                    each[i] = bars_of(fields[i], face, min_persistence, 1);
+                for (std::size_t i; (i = next.fetch_add(1)) < views.size();)
+                    each[i] = bars_of(views[i], face, min_persistence, 1);
             });
         } else {
-            for (std::size_t i = 0; i < fields.size(); ++i)
-                each[i] = bars_of(fields[i], face, min_persistence, threads_for(threads, fields[i].size()));
+            for (std::size_t i = 0; i < views.size(); ++i)
+                each[i] = bars_of(views[i], face, min_persistence, threads_for(threads, views[i].voxels));
         }
         for (const std::vector<Bar>& bars : each) {
             size.push_back(static_cast<std::int64_t>(bars.size()));
@@ -79,15 +96,31 @@ nb::tuple barcodes(const std::vector<Array>& fields, bool face, double min_persi
             }
         }
     }
-    return nb::make_tuple(numpy(std::move(dimension)), numpy(std::move(birth)), numpy(std::move(death)), numpy(std::move(size)));
+    return nb::make_tuple(numpy(std::move(dimension)), numpy(std::move(birth)), numpy(std::move(death)),
+                          numpy(std::move(size)));
+}
+
+nb::tuple barcodes_of_list(const std::vector<Array>& fields, bool face, double min_persistence, int threads) {
+    std::vector<View> views;
+    for (const Array& field : fields) views.emplace_back(field);
+    return barcodes(views, face, min_persistence, threads);
+}
+
+nb::tuple barcodes_of_stack(const Array& stack, bool face, double min_persistence, int threads) {
+    std::vector<View> views;
+    for (std::size_t i = 0; i < stack.shape(0); ++i) views.emplace_back(stack, 1, i);
+    return barcodes(views, face, min_persistence, threads);
 }
 
 std::vector<std::int64_t> betti(const Array& mask, bool face, int threads) {
     nb::gil_scoped_release release;
-    const auto image = image_of<std::uint8_t>(mask);
+    const auto image = View(mask).image<std::uint8_t>();
     const int workers = threads_for(threads, mask.size());
-    const auto listed = [](const auto& counts) { return std::vector<std::int64_t>(counts.begin(), counts.end()); };
-    if (mask.ndim() == 2) return listed(Persistence<2, std::uint8_t>(image, orientation_of(face), workers).betti());
+    const auto listed = [](const auto& counts) {
+        return std::vector<std::int64_t>(counts.begin(), counts.end());
+    };
+    if (mask.ndim() == 2)
+        return listed(Persistence<2, std::uint8_t>(image, orientation_of(face), workers).betti());
     return listed(Persistence<3, std::uint8_t>(image, orientation_of(face), workers).betti());
 }
 
@@ -95,7 +128,7 @@ nb::object simple_points_of(const Array& mask, bool face) {
     std::vector<std::uint8_t> simple(mask.size());
     {
         nb::gil_scoped_release release;
-        const auto image = image_of<std::uint8_t>(mask);
+        const auto image = View(mask).image<std::uint8_t>();
         const auto found = [&](std::int64_t index) { simple[static_cast<std::size_t>(index)] = 1; };
         mask.ndim() == 2 ? simple_points<2>(image, orientation_of(face), found)
                          : simple_points<3>(image, orientation_of(face), found);
@@ -106,7 +139,10 @@ nb::object simple_points_of(const Array& mask, bool face) {
 }  // namespace
 
 NB_MODULE(_kernel, module) {
-    module.def("barcodes", &barcodes, nb::arg("fields"), nb::arg("face"), nb::arg("min_persistence"), nb::arg("threads"));
+    module.def("barcodes_of_list", &barcodes_of_list, nb::arg("fields"), nb::arg("face"),
+               nb::arg("min_persistence"), nb::arg("threads"));
+    module.def("barcodes_of_stack", &barcodes_of_stack, nb::arg("stack"), nb::arg("face"),
+               nb::arg("min_persistence"), nb::arg("threads"));
     module.def("betti", &betti, nb::arg("mask"), nb::arg("face"), nb::arg("threads"));
     module.def("simple_points", &simple_points_of, nb::arg("mask"), nb::arg("face"));
 }

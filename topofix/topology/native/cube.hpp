@@ -1,24 +1,27 @@
 // What the neighbours of a voxel say about it, as arithmetic on sets of bits.
 //
-// A voxel is a closed square or cube. Its boundary consists of cells, and each cell lies towards one neighbour,
-// so one code serves both: a digit of base 3 per axis, slowest axis first, the centre being the voxel itself.
+// A voxel is a closed square or cube. Its boundary consists of cells, and each cell lies towards one
+// neighbour, so one code serves both: a digit of base 3 per axis, slowest axis first, the centre being the
+// voxel itself.
 //
 //      +---+---+---+        digit   cell (open)             neighbour
 //      | 0 | 1 | 2 |          0     the low end             one step down the axis
 //      +---+---+---+          1     all along the axis      no step
 //      | 3 | 4 | 5 |          2     the high end            one step up
 //      +---+---+---+
-//      | 6 | 7 | 8 |        In 2-D, 1 3 5 7 are edges (or the neighbours beside them), 0 2 6 8 vertices; in 3-D
+//      | 6 | 7 | 8 |        In 2-D, 1 3 5 7 are edges (or the neighbours beside them), 0 2 6 8 vertices; in
+//      3-D
 //      +---+---+---+        there are 27 codes: 6 faces, 12 edges, 8 vertices and the centre, 13.
 //
-// A cell lies on every neighbour that one reaches by a part of its digits: vertex 0 lies on neighbours 0, 1, 3.
-// Two cells of which one lies on the other differ by one in one digit. So a set of codes is a bit mask, and both
-// "which cells lie on these neighbours" and "which cells hang together" are shifts of it by 1, 3 and 9.
+// A cell lies on every neighbour that one reaches by a part of its digits: vertex 0 lies on neighbours 0,
+// 1, 3. Two cells of which one lies on the other differ by one in one digit. So a set of codes is a bit mask,
+// and both "which cells lie on these neighbours" and "which cells hang together" are shifts of it by 1, 3
+// and 9.
 //
-// Let L be the cells that lie on the neighbours that are there already. Adding the voxel changes nothing if L is
-// contractible (a simple point); else each piece of L beyond the first closes a gap, and each piece of the rest
-// of the boundary beyond the first is a hole that becomes smaller. L has the Betti numbers k - 1 and m - 1 that
-// k pieces of L and m pieces of the rest show (Alexander duality on the circle or sphere).
+// Let L be the cells that lie on the neighbours that are there already. Adding the voxel changes nothing if L
+// is contractible (a simple point); else each piece of L beyond the first closes a gap, and each piece of the
+// rest of the boundary beyond the first is a hole that becomes smaller. L has the Betti numbers k - 1 and m -
+// 1 that k pieces of L and m pieces of the rest show (Alexander duality on the circle or sphere).
 //
 // References: T. Y. Kong, A. Rosenfeld, "Digital topology: introduction and survey", CVGIP 48, 1989 (simple
 // points). R. Forman, "Morse theory for cell complexes", Adv. Math. 134, 1998 (discrete gradients).
@@ -155,16 +158,31 @@ constexpr Set first_piece(Set set) {
 
 // Pieces of a set of cells: at most 4 on a circle and 8 on the surface of a cube.
 struct Pieces {
-    std::array<Set, 8> piece;
+    std::array<Set, 8> piece{};
     int count = 0;
 
     template <int Rank>
-    static Pieces of(Set set) {
+    static constexpr Pieces of(Set set) {
         Pieces all;
         for (; set != 0; set &= ~all.piece[all.count++]) all.piece[all.count] = first_piece<Rank>(set);
         return all;
     }
 };
+
+constexpr auto pieces_in_2d = [] {
+    std::array<Pieces, 1 << codes<2>> table{};
+    for (Set set = 0; set < table.size(); ++set) table[set] = Pieces::of<2>(set);
+    return table;
+}();
+
+// The pieces of a set of cells; in 2-D they are looked up.
+template <int Rank>
+inline decltype(auto) pieces_of(Set set) {
+    if constexpr (Rank == 2)
+        return (pieces_in_2d[set]);
+    else
+        return Pieces::of<Rank>(set);
+}
 
 template <int Rank>
 inline int euler_characteristic(Set cells) {
@@ -231,8 +249,8 @@ inline Word exactly(int wanted, const std::array<Word, Count>& words) {
     return equal;
 }
 
-// Which of 64 voxels are simple, from one word per neighbour: L has Euler characteristic 1 and, in 3-D, the rest
-// of the boundary is one piece. (On a circle the first implies the second.)
+// Which of 64 voxels are simple, from one word per neighbour: L has Euler characteristic 1 and, in 3-D, the
+// rest of the boundary is one piece. (On a circle the first implies the second.)
 template <int Rank>
 inline Word simple(const std::array<Word, codes<Rank>>& neighbours) {
     std::array<Word, codes<Rank>> there = neighbours;
@@ -243,7 +261,8 @@ inline Word simple(const std::array<Word, codes<Rank>>& neighbours) {
                 there[code] |= there[code + step];
             }
 
-    // even cells - odd cells = 1, as a count of ones: the even ones that are there and the odd ones that are not
+    // even cells - odd cells = 1, as a count of ones: the even ones that are there and the odd ones that are
+    // not
     std::array<Word, codes<Rank> - 1> counted;
     int odd = 0;
     for (int code = 0, i = 0; code < codes<Rank>; ++code) {

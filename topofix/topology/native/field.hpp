@@ -1,16 +1,19 @@
 // A field of values with a margin, and the order in which its voxels enter.
 //
-// Superlevel filtration: larger values enter first, and of equal values the one with the smaller index. Nobody
-// sorts the field for that; neighbours are compared whenever it matters, as integers in the order of the values.
+// Superlevel filtration: larger values enter first, and of equal values the one with the smaller index.
+// Nobody sorts the field for that; neighbours are compared whenever it matters, as integers in the order of
+// the values.
 //
 //      - - - - - - - -       -  the margin: less than every value, so that it never enters
-//      - + + + + + + -       +  the frame, only where the order is turned round (`Orientation::dual`): more than every
-//      - + 5 8 7 1 + -          value, since the endless background around an image is there before anything else
+//      - + + + + + + -       +  the frame, only where the order is turned round (`Orientation::dual`): more
+//      than every
+//      - + 5 8 7 1 + -          value, since the endless background around an image is there before anything
+//      else
 //      - + + + + + + -
 //      - - - - - - - -
 //
-// The dual of a field is its negative, read backwards: larger enters first and a smaller index breaks ties again,
-// and the foreground of the one is the background of the other, step by step in reverse.
+// The dual of a field is its negative, read backwards: larger enters first and a smaller index breaks ties
+// again, and the foreground of the one is the background of the other, step by step in reverse.
 
 #pragma once
 
@@ -45,8 +48,8 @@ struct Image {
     std::array<std::int64_t, 3> shape, strides;
 };
 
-// Floating-point numbers as integers in the same order: magnitude and sign become two's complement. Both zeros are 0,
-// and the negative of a number is that of its integer.
+// Floating-point numbers as integers in the same order: magnitude and sign become two's complement. Both
+// zeros are 0, and the negative of a number is that of its integer.
 template <class T, class Integer>
 struct Ordered {
     using Key = Integer;
@@ -122,7 +125,9 @@ class Field {
     using When = Lateness<Key>;
 
     Field(const Image<T>& image, Orientation orientation, int threads)
-        : orientation_(orientation), margin_(orientation == Orientation::dual ? 2 : 1), keys_(lay_out(image)) {
+        : orientation_(orientation),
+          margin_(orientation == Orientation::dual ? 2 : 1),
+          keys_(lay_out(image)) {
         in_parallel(threads, [&](int worker) { copy(image, worker, threads); });
     }
 
@@ -135,6 +140,14 @@ class Field {
     bool foreground(Voxel voxel) const { return keys_[voxel] >= 0; }  // of a mask
     Voxel neighbour(Voxel voxel, int code) const { return static_cast<Voxel>(voxel + offset_[code]); }
 
+    // The same for a code that the compiler knows: neighbours in a row then share their address.
+    template <int code>
+    Voxel neighbour(Voxel voxel) const {
+        std::ptrdiff_t offset = digit<Rank>(code, Rank - 1) - 1;
+        for (int axis = 0; axis < Rank - 1; ++axis) offset += (digit<Rank>(code, axis) - 1) * stride_[axis];
+        return static_cast<Voxel>(voxel + offset);
+    }
+
     // The neighbour that enters first of all.
     When earliest_neighbour(Voxel voxel) const { return extreme<boundary<Rank>, true>(voxel); }
 
@@ -142,13 +155,7 @@ class Field {
     When latest_neighbour(Voxel voxel) const { return extreme<faces<Rank>, false>(voxel); }
 
     Set earlier_neighbours(Voxel voxel) const {
-        const Key here = keys_[voxel];
-        Set set = 0;
-        for (const int code : members<boundary<Rank>>) {
-            const Key there = keys_[neighbour(voxel, code)];
-            set |= Set(code < centre<Rank> ? there >= here : there > here) << code;
-        }
-        return set;
+        return earlier_neighbours(voxel, std::make_integer_sequence<int, codes<Rank>>());
     }
 
     // From the first voxel of the image to one behind the last; margins lie between, too.
@@ -161,7 +168,8 @@ class Field {
         const Key* here = &keys_[start];
         for (int code = 0; code < centre<Rank>; ++code) words[code] = ~greater(here, here + offset_[code]);
         words[centre<Rank>] = 0;
-        for (int code = centre<Rank> + 1; code < codes<Rank>; ++code) words[code] = greater(here + offset_[code], here);
+        for (int code = centre<Rank> + 1; code < codes<Rank>; ++code)
+            words[code] = greater(here + offset_[code], here);
         return words;
     }
 
@@ -171,7 +179,8 @@ class Field {
     // For 64 voxels of a mask from `start` on: which neighbours are foreground.
     std::array<Word, codes<Rank>> foreground_neighbours_of_64(Voxel start) const {
         std::array<Word, codes<Rank>> words{};
-        for (const int code : members<boundary<Rank>>) words[code] = greater(&keys_[start] + offset_[code], &repeated<Key(-1)>[0]);
+        for (const int code : members<boundary<Rank>>)
+            words[code] = greater(&keys_[start] + offset_[code], &repeated<Key(-1)>[0]);
         return words;
     }
 
@@ -214,7 +223,8 @@ class Field {
         size_ = static_cast<std::size_t>(stride);
         for (int code = 0; code < codes<Rank>; ++code) {
             offset_[code] = 0;
-            for (int axis = 0; axis < Rank; ++axis) offset_[code] += (digit<Rank>(code, axis) - 1) * stride_[axis];
+            for (int axis = 0; axis < Rank; ++axis)
+                offset_[code] += (digit<Rank>(code, axis) - 1) * stride_[axis];
         }
         return size_ + slack;
     }
@@ -256,7 +266,8 @@ class Field {
         if (orientation_ == Orientation::dual)
             for (std::ptrdiff_t x = 0; x < side; ++x) to[side - 1 - x] = key(x * stride, Orientation::dual);
         else if (stride == sizeof(T))  // a loop of its own, which vectorises
-            for (std::ptrdiff_t x = 0; x < side; ++x) to[x] = key(x * std::ptrdiff_t(sizeof(T)), Orientation::primal);
+            for (std::ptrdiff_t x = 0; x < side; ++x)
+                to[x] = key(x * std::ptrdiff_t(sizeof(T)), Orientation::primal);
         else
             for (std::ptrdiff_t x = 0; x < side; ++x) to[x] = key(x * stride, Orientation::primal);
         if constexpr (std::is_floating_point_v<T>) {
@@ -268,11 +279,21 @@ class Field {
         return true;
     }
 
-    // The first or last to enter of some neighbours, by knock-out, so that comparisons need not wait for each other.
+    template <int... code>
+    Set earlier_neighbours(Voxel voxel, std::integer_sequence<int, code...>) const {
+        const Key here = keys_[voxel];
+        const auto earlier = [here](Key there, int which) {
+            return Set(which < centre<Rank> ? there >= here : there > here) << which;
+        };
+        return (earlier(keys_[neighbour<code>(voxel)], code) | ...);  // the centre is not earlier than itself
+    }
+
+    // The first or last to enter of some neighbours, by knock-out, so that comparisons need not wait for each
+    // other.
     template <Set some, bool first, std::size_t from = 0, std::size_t to = members<some>.size()>
     When extreme(Voxel voxel) const {
         if constexpr (to - from == 1) {
-            return when(neighbour(voxel, members<some>[from]));
+            return when(neighbour<members<some>[from]>(voxel));
         } else {
             const When a = extreme<some, first, from, (from + to) / 2>(voxel);
             const When b = extreme<some, first, (from + to) / 2, to>(voxel);
@@ -284,17 +305,22 @@ class Field {
     static Word greater(const Key* a, const Key* b) {
         Word word = 0;
 #ifdef TOPOFIX_SSE2
-        const auto load = [](const Key* keys) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(keys)); };
+        const auto load = [](const Key* keys) {
+            return _mm_loadu_si128(reinterpret_cast<const __m128i*>(keys));
+        };
         if constexpr (sizeof(Key) == 4) {
             for (int i = 0; i < 64; i += 16) {
                 const auto four = [&](int k) { return _mm_cmpgt_epi32(load(a + i + k), load(b + i + k)); };
-                const __m128i low = _mm_packs_epi32(four(0), four(4)), high = _mm_packs_epi32(four(8), four(12));
+                const __m128i low = _mm_packs_epi32(four(0), four(4)),
+                              high = _mm_packs_epi32(four(8), four(12));
                 word |= Word(static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(low, high)))) << i;
             }
             return word;
         } else if constexpr (sizeof(Key) == 1) {
             for (int i = 0; i < 64; i += 16)
-                word |= Word(static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpgt_epi8(load(a + i), load(b + i))))) << i;
+                word |=
+                    Word(static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpgt_epi8(load(a + i), load(b + i)))))
+                    << i;
             return word;
         }
 #endif

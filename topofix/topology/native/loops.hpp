@@ -1,23 +1,26 @@
 // Dimension 1 in 3-D: which voxel begins each loop, and which one ends it.
 //
-// A critical voxel brings critical edges, one for each piece of L but the first; those that join no components
-// begin a loop. It brings critical faces, one for each piece of the rest of its boundary but the first; those that
-// make no void end a loop. Which ends which is found by reducing the matrix of boundaries over Z/2. A column is a
-// set of edges, the latest first. An edge that is not critical is paired with a face by a discrete gradient, and is
-// replaced by the other edges of that face, until the latest one begins a loop: the pivot.
+// A critical voxel brings critical edges, one for each piece of L but the first; those that join no
+// components begin a loop. It brings critical faces, one for each piece of the rest of its boundary but the
+// first; those that make no void end a loop. Which ends which is found by reducing the matrix of boundaries
+// over Z/2. A column is a set of edges, the latest first. An edge that is not critical is paired with a face
+// by a discrete gradient, and is replaced by the other edges of that face, until the latest one begins a
+// loop: the pivot.
 //
 //      +---e---+ . . .       A voxel brings edge e and the face behind it together: on the set of edges that
-//      |       |       .     bounds a loop, e may be replaced by the other three sides. The gradient follows from
-//      +-------+ . . .       which neighbours are earlier, so it is computed where it is needed and never stored.
+//      |       |       .     bounds a loop, e may be replaced by the other three sides. The gradient follows
+//      from
+//      +-------+ . . .       which neighbours are earlier, so it is computed where it is needed and never
+//      stored.
 //
-// Two columns with one pivot: the earlier face keeps it and the later goes on with the sum. Threads may come to
-// a pivot in any order; a later face that got there first is thrown out and goes on, so that the pairs are always
-// the same.
+// Two columns with one pivot: the earlier face keeps it and the later goes on with the sum. Threads may come
+// to a pivot in any order; a later face that got there first is thrown out and goes on, so that the pairs are
+// always the same.
 //
 // References: V. Robins, P. J. Wood, A. P. Sheppard, "Theory and algorithms for constructing discrete Morse
-// complexes from grayscale digital images", IEEE TPAMI 33, 2011. U. Bauer, M. Kerber, J. Reininghaus, "Clear and
-// compress: computing persistent homology in chunks", 2014. D. Morozov, A. Nigmetov, "Towards lockfree persistent
-// homology", SPAA 2020.
+// complexes from grayscale digital images", IEEE TPAMI 33, 2011. U. Bauer, M. Kerber, J. Reininghaus, "Clear
+// and compress: computing persistent homology in chunks", 2014. D. Morozov, A. Nigmetov, "Towards lockfree
+// persistent homology", SPAA 2020.
 
 #pragma once
 
@@ -39,8 +42,9 @@ constexpr std::array<Set, codes<3>> faces_of_edge = [] {
     return all;
 }();
 
-// The discrete gradient on the cells that a voxel brings, as far as edges take part: in every piece each face but
-// one is paired with the edge across which one comes to it from that one. Pairs stand from there outwards.
+// The discrete gradient on the cells that a voxel brings, as far as edges take part: in every piece each face
+// but one is paired with the edge across which one comes to it from that one. Pairs stand from there
+// outwards.
 struct Gradient {
     struct Pair {
         std::uint8_t edge, face;
@@ -77,40 +81,45 @@ struct Bridge {
     int edge, from, to;
 };
 
+// The critical edges of a voxel with several pieces, one fewer than these, which join them all: what remains
+// of its edges when faces have taken theirs (Gradient), and every vertex the one by which one comes to it
+// from a piece.
 struct Bridges {
     std::array<Bridge, 7> bridge;
-    int count = 0;
-};
 
-// The edges of a voxel that remain when faces have taken theirs (Gradient) and every vertex the one by which one
-// comes to it from a piece of L: one fewer than there are pieces, and together they join them all.
-inline Bridges bridges(const Pieces& pieces, Set cells) {
-    std::array<std::int8_t, codes<3>> piece_of;
-    piece_of.fill(-1);
-    for (int i = 0; i < pieces.count; ++i)
-        for (Set left = pieces.piece[i] & vertices<3>; left != 0; left &= left - 1) piece_of[lowest(left)] = std::int8_t(i);
-    const auto ends = [&](int edge) {
-        const Set two = grown<3>(only(edge)) & vertices<3>;
-        return std::pair<std::int8_t&, std::int8_t&>(piece_of[lowest(two)], piece_of[lowest(two & (two - 1))]);
-    };
-    Set open = cells & edges<3> & ~Gradient::of(cells).paired;
-    for (bool any = true; any;) {
-        any = false;
-        for (Set left = open; left != 0; left &= left - 1) {
-            auto [a, b] = ends(lowest(left));
-            if ((a < 0) == (b < 0)) continue;
-            (a < 0 ? a : b) = a < 0 ? b : a;
-            open &= ~only(lowest(left));
-            any = true;
+    static Bridges of(Set earlier) {
+        const Set there = cells_on<3>(earlier);
+        const Pieces pieces = pieces_of<3>(there);
+        std::array<std::int8_t, codes<3>> piece_of;
+        piece_of.fill(-1);
+        for (int i = 0; i < pieces.count; ++i)
+            for (Set left = pieces.piece[i] & vertices<3>; left != 0; left &= left - 1)
+                piece_of[lowest(left)] = std::int8_t(i);
+        const auto ends = [&](int edge) {
+            const Set two = grown<3>(only(edge)) & vertices<3>;
+            return std::pair<std::int8_t&, std::int8_t&>(piece_of[lowest(two)],
+                                                         piece_of[lowest(two & (two - 1))]);
+        };
+        const Set cells = boundary<3> & ~there;
+        Set open = cells & edges<3> & ~Gradient::of(cells).paired;
+        for (bool any = true; any;) {
+            any = false;
+            for (Set left = open; left != 0; left &= left - 1) {
+                auto [a, b] = ends(lowest(left));
+                if ((a < 0) == (b < 0)) continue;
+                (a < 0 ? a : b) = a < 0 ? b : a;
+                open &= ~only(lowest(left));
+                any = true;
+            }
         }
+        Bridges found;
+        for (int i = 0; open != 0; open &= open - 1) {
+            const auto [a, b] = ends(lowest(open));
+            found.bridge[i++] = {lowest(open), a, b};
+        }
+        return found;
     }
-    Bridges found;
-    for (; open != 0; open &= open - 1) {
-        const auto [a, b] = ends(lowest(open));
-        found.bridge[found.count++] = {lowest(open), a, b};
-    }
-    return found;
-}
+};
 
 // A face that ends a loop: it stands for a piece of the rest of the boundary of a critical voxel.
 struct Column {
@@ -153,7 +162,8 @@ class Starts {
         : edges_(std::move(of_each)), first_(edges_.size()) {
         for (std::size_t order = 0; order < edges_.size(); ++order) {
             first_[order] = static_cast<std::uint32_t>(when_.size());
-            when_.insert(when_.end(), static_cast<std::size_t>(count(edges_[order])), field.when(critical[order].voxel));
+            when_.insert(when_.end(), static_cast<std::size_t>(count(edges_[order])),
+                         field.when(critical[order].voxel));
         }
     }
 
@@ -176,8 +186,8 @@ class Loops {
     using When = typename Field<3, T>::When;
 
     // In `trees`, critical voxels at which loops may begin hang on themselves.
-    Loops(const Field<3, T>& field, const std::vector<Critical>& critical, const Trees& trees, const Starts<T>& starts,
-          const std::vector<Column>& columns)
+    Loops(const Field<3, T>& field, const std::vector<Critical>& critical, const Trees& trees,
+          const Starts<T>& starts, const std::vector<Column>& columns)
         : field_(field),
           trees_(trees),
           starts_(starts),
@@ -228,7 +238,8 @@ class Loops {
         void reduce(std::uint32_t column) {
             const Column& face = loops_.columns_[column];
             Set around = 0;
-            for (Set left = face.piece & faces<3>; left != 0; left &= left - 1) around ^= edges_of_face[lowest(left)];
+            for (Set left = face.piece & faces<3>; left != 0; left &= left - 1)
+                around ^= edges_of_face[lowest(left)];
             push(loops_.critical_[face.order].voxel, around);
             while (true) {
                 std::atomic<const Reduced*>& pivot = loops_.pivots_[next_pivot()];
@@ -240,7 +251,8 @@ class Loops {
                 }
                 const Reduced* mine = settle(column);
                 bool taken = false;
-                while (!taken && !theirs()) taken = pivot.compare_exchange_weak(other, mine, std::memory_order_acq_rel);
+                while (!taken && !theirs())
+                    taken = pivot.compare_exchange_weak(other, mine, std::memory_order_acq_rel);
                 if (taken && other == nullptr) return;
                 if (taken) column = other->column;
                 add(*mine);
@@ -254,7 +266,8 @@ class Loops {
         // Takes the latest start out, once nothing that is later is left to be followed.
         std::uint32_t next_pivot() {
             while (true) {
-                while (!rest_.empty() && (starts_.empty() || !(rest_.front().when < loops_.starts_.when(starts_.front()))))
+                while (!rest_.empty() &&
+                       (starts_.empty() || !(rest_.front().when < loops_.starts_.when(starts_.front()))))
                     follow_latest();
                 if (starts_.empty()) throw std::logic_error("a loop ended that had never begun");
                 if (const auto [start, odd] = take_start(); odd) return start;
@@ -274,7 +287,8 @@ class Loops {
             push(voxel, edges & ~cells);
             // Of its edges, each vertex that it brings has taken one, too; usually that was all of them.
             if (count(cells & topofix::edges<3>) == gradient.size + count(cells & vertices<3>)) return;
-            const Order order = loops_.trees_[voxel] - 1;
+            const Order order = loops_.trees_[voxel].load(std::memory_order_relaxed) - 1;
+            if (order >= loops_.critical_.size() || loops_.critical_[order].voxel != voxel) return;
             for (Set left = loops_.starts_.among(order, edges); left != 0; left &= left - 1)
                 push(starts_, loops_.starts_.number(order, lowest(left)));
         }
@@ -294,7 +308,8 @@ class Loops {
             for (; edges != 0; edges &= edges - 1) {
                 const auto& others = around_edge[lowest(edges)].others;
                 const auto entry = [&](int i) {
-                    return Entry{loops_.field_.when(loops_.field_.neighbour(voxel, others[i].neighbour)), only(others[i].edge)};
+                    return Entry{loops_.field_.when(loops_.field_.neighbour(voxel, others[i].neighbour)),
+                                 only(others[i].edge)};
                 };
                 push(rest_, std::min({entry(0), entry(1), entry(2)}));
             }
@@ -348,7 +363,7 @@ class Loops {
 
         Loops& loops_;
         std::vector<std::uint32_t> starts_;
-        std::vector<Entry> rest_;  // edges yet to be followed
+        std::vector<Entry> rest_;                          // edges yet to be followed
         std::vector<std::pair<Set, Gradient>> gradients_;  // of the cells met last
         std::deque<Reduced> settled_;
     };

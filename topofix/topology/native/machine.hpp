@@ -18,7 +18,8 @@
 
 namespace topofix {
 
-// Calls work(worker) for each number below `threads`, at the same time. Of what they throw, the first comes out.
+// Calls work(worker) for each number below `threads`, at the same time. Of what they throw, the first comes
+// out.
 template <class Work>
 void in_parallel(int threads, const Work& work) {
     if (threads == 1) return work(0);
