@@ -37,6 +37,7 @@ test: $(INSTALLED) ## Run the whole test suite.
 lint: $(INSTALLED) ## Check style and formatting.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(filter %.hpp %.cpp,$(NATIVE)) tests/native/*.cpp
 
 types: $(INSTALLED) ## Check the types.
 	$(BIN)/python -m mypy

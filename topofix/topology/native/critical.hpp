@@ -1,14 +1,13 @@
 // The critical voxels of a field, those whose entrance changes the topology, and where paths from them lead.
 //
-//        9 8 7 . 5 6       9 is born: none of its neighbours is there. 8 and 7 are simple points, and 6 is
-//        born. . . . 4 . .       5 touches 6 and is simple. 4 sees two pieces, {7} and {5}, and joins them: 6
-//        ends.
+//        9 8 7 . 5 6       9 is born: none of its neighbours is there. 8 and 7 are simple points; 6 is born.
+//        . . . 4 . .       5 touches 6 and is simple. 4 sees two pieces, {7} and {5}, and joins them: 6 ends.
 //
-// Only these are sorted: 2 in 100 voxels of a smooth field, half of white noise. A piece is known by any
-// voxel of it, and from there one climbs, always to the earliest neighbour, to where a component was born:
-// from {5} to 6, from {7} to 9. In the same way one falls through each gap, a piece of what is not there yet,
-// always across a face to the latest neighbour, to where it is filled in the end, or to the outside. Where
-// paths lead depends on no order, so they are followed as the voxels lie in memory, by all threads at once.
+// Only these are sorted: 2 in 100 voxels of a smooth field, half of white noise. A piece is known by any voxel
+// of it, and from there one climbs, always to the earliest neighbour, to where a component was born: from {5} to
+// 6, from {7} to 9. In the same way one falls through each gap, a piece of what is not there yet, always across
+// a face to the latest neighbour, to where it is filled in the end, or to the outside. Where paths lead depends
+// on no order, so they are followed as the voxels lie in memory, by all threads at once.
 
 #pragma once
 
@@ -18,8 +17,8 @@
 
 namespace topofix {
 
-using Order =
-    std::uint32_t;  // the place of a critical voxel among all: by index at first, then as they enter
+// The place of a critical voxel among all: by index at first, then as they enter.
+using Order = std::uint32_t;
 
 struct Critical {
     Voxel voxel;
@@ -123,8 +122,8 @@ std::vector<Order> order_of_entrance(const std::vector<Critical>& critical, cons
         sorted[i] = {static_cast<Number>(Number(std::numeric_limits<Key>::max()) - key),
                      static_cast<Order>(i)};
     }
-    for (std::size_t shift = 0; shift < 8 * sizeof(Key);
-         shift += 8) {  // radix sort, byte by byte: it keeps ties as they are
+    // Radix sort, byte by byte: it keeps ties as they are.
+    for (std::size_t shift = 0; shift < 8 * sizeof(Key); shift += 8) {
         const auto byte = [shift](const Numbered& one) { return std::size_t(one.number >> shift) & 255; };
         std::array<std::size_t, 256> begin{};
         for (const Numbered& one : sorted) ++begin[byte(one)];

@@ -1,27 +1,24 @@
 // What the neighbours of a voxel say about it, as arithmetic on sets of bits.
 //
-// A voxel is a closed square or cube. Its boundary consists of cells, and each cell lies towards one
-// neighbour, so one code serves both: a digit of base 3 per axis, slowest axis first, the centre being the
-// voxel itself.
+// A voxel is a closed square or cube. Its boundary consists of cells, and each cell lies towards one neighbour,
+// so one code serves both: a digit of base 3 per axis, slowest axis first, the centre being the voxel itself.
 //
 //      +---+---+---+        digit   cell (open)             neighbour
 //      | 0 | 1 | 2 |          0     the low end             one step down the axis
 //      +---+---+---+          1     all along the axis      no step
 //      | 3 | 4 | 5 |          2     the high end            one step up
 //      +---+---+---+
-//      | 6 | 7 | 8 |        In 2-D, 1 3 5 7 are edges (or the neighbours beside them), 0 2 6 8 vertices; in
-//      3-D
-//      +---+---+---+        there are 27 codes: 6 faces, 12 edges, 8 vertices and the centre, 13.
+//      | 6 | 7 | 8 |        In 2-D, 1 3 5 7 are edges (or the neighbours beside them), 0 2 6 8 vertices.
+//      +---+---+---+        In 3-D there are 27 codes: 6 faces, 12 edges, 8 vertices and the centre, 13.
 //
-// A cell lies on every neighbour that one reaches by a part of its digits: vertex 0 lies on neighbours 0,
-// 1, 3. Two cells of which one lies on the other differ by one in one digit. So a set of codes is a bit mask,
-// and both "which cells lie on these neighbours" and "which cells hang together" are shifts of it by 1, 3
-// and 9.
+// A cell lies on every neighbour that one reaches by a part of its digits: vertex 0 lies on 0, 1 and 3. Two
+// cells of which one lies on the other differ by one in one digit. So a set of codes is a bit mask, and both
+// "which cells lie on these neighbours" and "which cells hang together" are shifts of it by 1, 3 and 9.
 //
-// Let L be the cells that lie on the neighbours that are there already. Adding the voxel changes nothing if L
-// is contractible (a simple point); else each piece of L beyond the first closes a gap, and each piece of the
-// rest of the boundary beyond the first is a hole that becomes smaller. L has the Betti numbers k - 1 and m -
-// 1 that k pieces of L and m pieces of the rest show (Alexander duality on the circle or sphere).
+// Let L be the cells that lie on the neighbours that are there already. Adding the voxel changes nothing if L is
+// contractible (a simple point). Else each piece of L beyond the first closes a gap between components or makes
+// a loop, and each piece of the rest of the boundary beyond the first ends a loop or makes a void: k pieces of L
+// and m pieces of the rest are Betti numbers k and m - 1 of L (Alexander duality on the circle or the sphere).
 //
 // References: T. Y. Kong, A. Rosenfeld, "Digital topology: introduction and survey", CVGIP 48, 1989 (simple
 // points). R. Forman, "Morse theory for cell complexes", Adv. Math. 134, 1998 (discrete gradients).
@@ -220,10 +217,10 @@ constexpr auto sides = [] {
     std::array<Sides, 12> all{};
     int i = 0;
     for (int edge : members<edges<3>>) {
-        Set two = grown<3>(Set(1) << edge) & faces<3>;
+        const Set two = grown<3>(only(edge)) & faces<3>;
         all[i].edge = edge;
         for (int face : members<faces<3>>)
-            if (two >> face & 1) (two & ((Set(1) << face) - 1) ? all[i].b : all[i].a) = face;
+            if (two & only(face)) (two & (only(face) - 1) ? all[i].b : all[i].a) = face;
         ++i;
     }
     return all;
@@ -261,8 +258,7 @@ inline Word simple(const std::array<Word, codes<Rank>>& neighbours) {
                 there[code] |= there[code + step];
             }
 
-    // even cells - odd cells = 1, as a count of ones: the even ones that are there and the odd ones that are
-    // not
+    // even cells - odd cells = 1, as a count of ones: even cells that are there, odd ones that are not
     std::array<Word, codes<Rank> - 1> counted;
     int odd = 0;
     for (int code = 0, i = 0; code < codes<Rank>; ++code) {

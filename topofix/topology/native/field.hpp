@@ -1,15 +1,12 @@
 // A field of values with a margin, and the order in which its voxels enter.
 //
-// Superlevel filtration: larger values enter first, and of equal values the one with the smaller index.
-// Nobody sorts the field for that; neighbours are compared whenever it matters, as integers in the order of
-// the values.
+// Superlevel filtration: larger values enter first, and of equal values the one with the smaller index. Nobody
+// sorts the field for that; neighbours are compared whenever it matters, as integers in the order of the values.
 //
 //      - - - - - - - -       -  the margin: less than every value, so that it never enters
-//      - + + + + + + -       +  the frame, only where the order is turned round (`Orientation::dual`): more
-//      than every
-//      - + 5 8 7 1 + -          value, since the endless background around an image is there before anything
-//      else
 //      - + + + + + + -
+//      - + 5 8 7 1 + -       +  the frame, only where the order is turned round (`Orientation::dual`): more
+//      - + + + + + + -          than every value, since the background around an image is there first of all
 //      - - - - - - - -
 //
 // The dual of a field is its negative, read backwards: larger enters first and a smaller index breaks ties

@@ -1,26 +1,23 @@
 // Dimension 1 in 3-D: which voxel begins each loop, and which one ends it.
 //
-// A critical voxel brings critical edges, one for each piece of L but the first; those that join no
-// components begin a loop. It brings critical faces, one for each piece of the rest of its boundary but the
-// first; those that make no void end a loop. Which ends which is found by reducing the matrix of boundaries
-// over Z/2. A column is a set of edges, the latest first. An edge that is not critical is paired with a face
-// by a discrete gradient, and is replaced by the other edges of that face, until the latest one begins a
-// loop: the pivot.
+// A critical voxel brings critical edges, one for each piece of L but the first; those that join no components
+// begin a loop. It brings critical faces, one for each piece of the rest of its boundary but the first; those that
+// make no void end a loop. Which ends which is found by reducing the matrix of boundaries over Z/2. A column is
+// a set of edges, the latest first. An edge that is not critical is paired with a face by a discrete gradient, and
+// is replaced by the other edges of that face, until the latest one begins a loop: the pivot.
 //
-//      +---e---+ . . .       A voxel brings edge e and the face behind it together: on the set of edges that
-//      |       |       .     bounds a loop, e may be replaced by the other three sides. The gradient follows
-//      from
-//      +-------+ . . .       which neighbours are earlier, so it is computed where it is needed and never
-//      stored.
+//      +---e---+ . . .       A voxel brings edge e and the face below it together. In a set of edges, e may be
+//      |       |       .     replaced by the other three sides of that face. The gradient follows from which
+//      +-------+ . . .       neighbours are earlier, so it is computed where it is needed and never stored.
 //
-// Two columns with one pivot: the earlier face keeps it and the later goes on with the sum. Threads may come
-// to a pivot in any order; a later face that got there first is thrown out and goes on, so that the pairs are
-// always the same.
+// Two columns with one pivot: the earlier face keeps it and the later goes on with the sum. Threads may come to
+// a pivot in any order; a later face that got there first is thrown out and goes on, so that the pairs are always
+// the same.
 //
 // References: V. Robins, P. J. Wood, A. P. Sheppard, "Theory and algorithms for constructing discrete Morse
-// complexes from grayscale digital images", IEEE TPAMI 33, 2011. U. Bauer, M. Kerber, J. Reininghaus, "Clear
-// and compress: computing persistent homology in chunks", 2014. D. Morozov, A. Nigmetov, "Towards lockfree
-// persistent homology", SPAA 2020.
+// complexes from grayscale digital images", IEEE TPAMI 33, 2011. U. Bauer, M. Kerber, J. Reininghaus, "Clear and
+// compress: computing persistent homology in chunks", 2014. D. Morozov, A. Nigmetov, "Towards lockfree persistent
+// homology", SPAA 2020.
 
 #pragma once
 

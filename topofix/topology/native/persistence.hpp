@@ -1,14 +1,15 @@
 // Persistent homology of the superlevel filtration of an image, and the Betti numbers of a mask.
 //
-// Dimension 0: union-find. A voxel that sees several pieces joins their components, and all but the oldest
-// end. Top dimension: the same on the background, backwards (Alexander duality). Seen from the end, a voxel
-// that sees several pieces of background joins them; seen forwards it divides them, that is, it makes a void,
-// which ends where the background of it had begun. Dimension 1 in 3-D is in loops.hpp; in 2-D it is the top
-// dimension. `face` connectivity is `full` connectivity of the dual field (field.hpp) with birth and death
-// exchanged.
+// Dimension 0: union-find. A voxel that sees several pieces joins their components; all but the oldest end.
+// Top dimension: the same on the background, backwards (Alexander duality). Seen from the end, a voxel that sees
+// several gaps joins pieces of background; seen forwards it divides them, that is, it makes a void, which ends at
+// the latest voxel of the background that it closed in.
+// Dimension 1 in 3-D is in loops.hpp; in 2-D it is the top dimension.
 //
-// References: H. Edelsbrunner, J. Harer, "Computational Topology", AMS 2010, chapter VII. A. Garin, T. Heiss,
-// K. Maggs, B. Bleile, V. Robins, "Duality in persistent homology of images", SoCG 2020.
+// `face` connectivity is `full` connectivity of the dual field (field.hpp) with birth and death exchanged.
+//
+// References: H. Edelsbrunner, J. Harer, "Computational Topology", AMS 2010, chapter VII. A. Garin, T. Heiss, K.
+// Maggs, B. Bleile, V. Robins, "Duality in persistent homology of images", SoCG 2020.
 
 #pragma once
 
@@ -30,7 +31,7 @@ struct Bar {
     }
 };
 
-// Whether every value of an image is finite, and if so its bars and its Betti numbers.
+// The stages from an image to its bars or Betti numbers; an image that is not finite is refused.
 template <int Rank, class T>
 class Persistence {
   public:
