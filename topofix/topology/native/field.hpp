@@ -84,35 +84,40 @@ struct Encoding<std::uint8_t> {  // a mask: foreground is 0 and background -1, i
     }
 };
 
-// When a voxel enters, as a number to compare: the larger, the later.
+// When a voxel enters, as something to compare: the larger, the later. In one number where there is room for
+// value and index, since the inner loops spend their time comparing these.
 template <class Key>
 class Lateness {
+    static_assert(sizeof(Key) <= 4);
+
   public:
-    Lateness(Key value, Voxel voxel) : value_(value), voxel_(voxel) {}
+    Lateness(Key value, Voxel voxel)
+        : number_(std::uint64_t(latest - static_cast<std::uint32_t>(value)) << 32 | voxel) {}
+    Voxel voxel() const { return static_cast<Voxel>(number_); }
+    bool never() const { return number_ >> 32 == latest - static_cast<std::uint32_t>(least); }
+    bool operator<(const Lateness& other) const { return number_ < other.number_; }
+    bool operator==(const Lateness& other) const { return number_ == other.number_; }
+
+  private:
+    static constexpr Key least = std::numeric_limits<Key>::min();
+    static constexpr auto latest = static_cast<std::uint32_t>(std::numeric_limits<Key>::max());
+    std::uint64_t number_;
+};
+
+template <>
+class Lateness<std::int64_t> {
+  public:
+    Lateness(std::int64_t value, Voxel voxel) : value_(value), voxel_(voxel) {}
     Voxel voxel() const { return voxel_; }
-    bool never() const { return value_ == std::numeric_limits<Key>::min(); }
+    bool never() const { return value_ == std::numeric_limits<std::int64_t>::min(); }
     bool operator<(const Lateness& other) const {
         return value_ != other.value_ ? value_ > other.value_ : voxel_ < other.voxel_;
     }
     bool operator==(const Lateness& other) const { return voxel_ == other.voxel_; }
 
   private:
-    Key value_;
+    std::int64_t value_;
     Voxel voxel_;
-};
-
-template <>
-class Lateness<std::int32_t> {  // in one number, since the inner loops spend their time comparing these
-  public:
-    Lateness(std::int32_t value, Voxel voxel)
-        : number_(std::uint64_t(0x7fffffffu - static_cast<std::uint32_t>(value)) << 32 | voxel) {}
-    Voxel voxel() const { return static_cast<Voxel>(number_); }
-    bool never() const { return number_ >> 32 == 0xffffffffu; }
-    bool operator<(const Lateness& other) const { return number_ < other.number_; }
-    bool operator==(const Lateness& other) const { return number_ == other.number_; }
-
-  private:
-    std::uint64_t number_;
 };
 
 template <int Rank, class T>
