@@ -167,3 +167,27 @@ def test_a_mistake_of_our_own_is_not_hidden():
 
     with pytest.raises(ZeroDivisionError):
         list(run(JOBS, work, "segment"))
+
+
+def test_what_holds_no_label_map_is_answered_in_nifti(tree):
+    for name in ("b.npz", "c.npy"):
+        (tree / "in" / name).touch()
+    assert planned(["in/b.npz", "in/c.npy"]) == {
+        "in/b.npz": "in/b_refined.nii.gz",
+        "in/c.npy": "in/c_refined.nii.gz",
+    }
+    assert not {"in/b.npz", "in/c.npy"} & planned(["in"]).keys()  # nnU-Net has one beside every label map
+
+
+def test_a_folder_of_slices_is_one_case_named_like_the_folder(tree, monkeypatch):
+    for name in ("in/deep/series.1/a", "in/deep/series.1/b"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(bytes(128) + b"DICM")
+    folder = "in/deep/series.1"
+    assert planned([folder]) == {folder: "in/deep/series.1_refined.nii.gz"}
+    assert planned([folder], "mask.nrrd") == {folder: "mask.nrrd"}
+    assert planned([folder], "out") == {folder: "out/series.1_refined.nii.gz"}
+    assert planned(["in"], "out")[folder] == "out/deep/series.1_refined.nii.gz"
+    monkeypatch.chdir(tree / folder)
+    assert planned(["."]) == {".": (tree / "in/deep/series.1_refined.nii.gz").as_posix()}
+    assert planned(["."], "out") == {".": "out/series.1_refined.nii.gz"}

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topofix.errors import TopofixError, UnreadableFile, UnwritableFile
-from topofix.imaging.volumes import find_images, is_image, stem, suffix
+from topofix.imaging.volumes import WRITABLE, find_images, is_image, stem, suffix
 from topofix.records import Record
 
 _RESULT = re.compile(r"_(refined|seg)(_probabilities_.*)?$")
+_NAMELESS = ("", "..")
+"""The names of folders that are somewhere, but not called anything: `.` and `..`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,10 @@ def plan_jobs(inputs: Sequence[Path], output: Path | None, ending: str) -> list[
     """Finds the cases and decides where each result goes.
 
     Args:
-        inputs: Image files and folders of them.
+        inputs: Image files and folders of them; the folder of a DICOM series is one image.
         output: The file for a single case, or the folder for several, in which an input folder's tree is
-            kept. None puts `NAME{ending}` beside each input.
+            kept. None puts `NAME{ending}` beside each input. What comes in a format that holds no label map,
+            such as DICOM, is written as NIfTI.
         ending: `_refined` or `_seg`; files in a folder that topofix names so are results, not cases. Empty
             where nothing is written: then they are cases like any other.
 
@@ -39,13 +42,12 @@ def plan_jobs(inputs: Sequence[Path], output: Path | None, ending: str) -> list[
         'scan_seg.nii.gz'
     """
     found = [(path, folder) for item in inputs for path, folder in _find(item, ending)]
-    single = len(inputs) == 1 and not inputs[0].is_dir()
+    single = len(inputs) == 1 and [path for path, _ in found] == list(inputs)
     jobs = []
     for path, folder in found:
-        kind = ".png" if suffix(path) in (".jpg", ".jpeg") else suffix(path)
-        name = f"{stem(path)}{ending}{kind}"
+        name = _output_name(path, ending)
         if output is None:  # beside the input
-            target = path.with_name(name)
+            target = (path.resolve() if path.name in _NAMELESS else path).with_name(name)
         elif single and is_image(output) and not output.is_dir():
             target = output
         else:
@@ -81,10 +83,26 @@ def _find(item: Path, ending: str) -> list[tuple[Path, Path]]:
     """Image files under an input, each with the folder that its place is relative to."""
     if not item.is_dir():
         return [(item, item.parent)]
-    found = [(path, item) for path in find_images(item) if not ending or not _RESULT.search(stem(path))]
+    found = [
+        (path, path.parent if path == item else item)  # a folder can be a case itself
+        for path in find_images(item)
+        if not ending or path.is_dir() or not _RESULT.search(stem(path))
+    ]
     if not found:
         raise UnreadableFile(f"{item}: expected a folder with images, found none")
     return found
+
+
+def _output_name(path: Path, ending: str) -> str:
+    """`NAME{ending}` and the suffix of the input, or that of the nearest format that can be written."""
+    if path.is_dir():
+        return f"{(path.resolve() if path.name in _NAMELESS else path).name}{ending}.nii.gz"
+    kind = suffix(path)
+    if kind in (".jpg", ".jpeg"):
+        kind = ".png"
+    elif is_image(path) and kind not in WRITABLE:
+        kind = ".nii.gz"
+    return f"{stem(path)}{ending}{kind}"
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:

@@ -5,12 +5,12 @@ Heavy packages are imported inside the commands, so that `topofix --help` answer
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from json import dumps
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -73,10 +73,35 @@ BettiCsv = Annotated[
         "--betti-csv", help="Betti numbers from a table: columns case, slice, label, b0, b1 and in 3-D b2."
     ),
 ]
+PriorToml = Annotated[
+    Path | None, typer.Option("--prior", help="Betti numbers and weights by region from a TOML file.")
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Stop where --betti-csv and the images differ in cases or slices, do not just warn."
+    ),
+]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="Bundled model or checkpoint file. (default: the bundled one that fits)"),
+    typer.Option(
+        "--model",
+        help="Bundled model, checkpoint, or .toml of a foreign network. (default: the bundled one that fits)",
+    ),
 ]
+TrustModel = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model", help="Run code from the model's file: TorchScript or torch.export of a known source."
+    ),
+]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like", help="Image on whose grid probabilities are that come without one, as nnU-Net's .npz do."
+    ),
+]
+Logits = Annotated[bool, typer.Option("--logits", help="The file of probabilities holds logits instead.")]
 SliceAxis = Annotated[
     int | None,
     typer.Option("--slice-axis", help="Axis of slices, from 0. (default: the axis of largest spacing)"),
@@ -123,12 +148,23 @@ def refine(
     images: Inputs,
     betti: Betti = None,
     betti_csv: BettiCsv = None,
+    prior: PriorToml = None,
+    strict: Strict = False,
     output: Output = None,
     model: Model = None,
+    trust_model: TrustModel = False,
     input_type: Annotated[
-        Literal["image", "probabilities"],
-        typer.Option("--input-type", help="A scan for a network, or a map of foreground probabilities."),
+        InputType,
+        typer.Option("--input-type", help="A scan for a network, probabilities, or a label map."),
     ] = "image",
+    like: Like = None,
+    logits: Logits = False,
+    softness: Annotated[
+        float | None,
+        typer.Option(
+            "--softness", help="mm that a label map's border may be off. (default: two voxel sides)"
+        ),
+    ] = None,
     method: Annotated[
         Method,
         typer.Option(
@@ -161,15 +197,29 @@ def refine(
     Example: topofix refine scan.nii.gz --betti 1,0,0
     """
     with _usage():
-        request = _request(betti, betti_csv)
+        request = _request(betti, betti_csv, prior, strict)
         refinement = _refinement(method, steps, learning_rate, topology_weight)
+        if softness is not None:
+            _check_positive("--softness", softness)
     from topofix import batch, pipeline
 
     options = CaseOptions(
-        input_type, model, connectivity, slice_axis, device, seed, save_probabilities, overwrite
+        input_type,
+        model,
+        connectivity,
+        slice_axis,
+        device,
+        seed,
+        save_probabilities,
+        overwrite,
+        like=str(like) if like else None,
+        logits=logits,
+        softness=softness,
+        trust_model=trust_model,
     )
     with _errors():
         jobs = batch.plan_jobs(images, output, "_refined")
+    _compare(request, [job.input for job in jobs], options, strict=strict, quiet=quiet)
     records = batch.run(
         jobs, lambda job: pipeline.refine(job.input, job.output, request, options, refinement), "refine"
     )
@@ -181,6 +231,7 @@ def segment(
     images: Inputs,
     output: Output = None,
     model: Model = None,
+    trust_model: TrustModel = False,
     slice_axis: SliceAxis = None,
     save_probabilities: SaveProbabilities = False,
     device: Device = CASE.device,
@@ -200,6 +251,7 @@ def segment(
         device=device,
         save_probabilities=save_probabilities,
         overwrite=overwrite,
+        trust_model=trust_model,
     )
     with _errors():
         jobs = batch.plan_jobs(images, output, "_seg")
@@ -212,14 +264,19 @@ def barcode(
     images: Inputs,
     input_type: Annotated[
         InputType,
-        typer.Option("--input-type", help="A scan for a network, a probability map, or a label map."),
+        typer.Option("--input-type", help="A scan for a network, probabilities, or a label map."),
     ] = "image",
+    like: Like = None,
+    logits: Logits = False,
     betti: Betti = None,
     betti_csv: BettiCsv = None,
+    prior: PriorToml = None,
+    strict: Strict = False,
     label: Annotated[
         str | None, typer.Option("--label", help="This label, by number or name, or a union like 2+3.")
     ] = None,
     model: Model = None,
+    trust_model: TrustModel = False,
     threshold: Annotated[
         float, typer.Option("--threshold", help="Betti numbers are those of what lies above.")
     ] = 0.5,
@@ -227,6 +284,10 @@ def barcode(
         float, typer.Option("--min-persistence", min=0, help="List and write no shorter bars.")
     ] = 0.01,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the bars to this file.")] = None,
+    write_csv: Annotated[
+        Path | None,
+        typer.Option("--write-csv", help="Write the Betti numbers of label maps as a --betti-csv."),
+    ] = None,
     connectivity: ConnectivityOption = CASE.connectivity,
     slice_axis: SliceAxis = None,
     device: Device = CASE.device,
@@ -239,25 +300,54 @@ def barcode(
     Example: topofix barcode mask.nii.gz --input-type labels --betti 1,0,0
     """
     with _usage():
-        request = _request(betti, betti_csv) if betti or betti_csv else None
+        asked = betti or betti_csv or prior or strict
+        request = _request(betti, betti_csv, prior, strict) if asked else None
+        if write_csv is not None:
+            if input_type != "labels":
+                raise InvalidOption(f"--write-csv: expected --input-type labels beside it, got {input_type}")
+            if request is not None or label is not None:
+                raise InvalidOption("--write-csv: expected neither a prior nor --label beside it, got one")
+            if csv is not None and csv.absolute() == write_csv.absolute():
+                raise InvalidOption(f"--write-csv: expected another file than --csv, got {csv}")
         if not (isfinite(threshold) and isfinite(min_persistence)):
             found = f"{threshold} and {min_persistence}"
             raise InvalidOption(f"--threshold, --min-persistence: expected finite numbers, got {found}")
     from topofix import batch, measurement, pipeline
+    from topofix.imaging.tables import priors_csv
     from topofix.reporting.bars import COLUMNS, bars_csv, bars_table, headline
+    from topofix.request import check_case_names
 
-    options = CaseOptions(input_type, model, connectivity, slice_axis, device)
+    options = CaseOptions(
+        input_type,
+        model,
+        connectivity,
+        slice_axis,
+        device,
+        like=str(like) if like else None,
+        logits=logits,
+        trust_model=trust_model,
+    )
     with _errors():
-        if csv is not None:
-            pipeline.check_writable([csv], overwrite)
+        pipeline.check_writable([path for path in (csv, write_csv) if path], overwrite)
         jobs = batch.plan_jobs(images, None, "")
+        if write_csv is not None:
+            check_case_names([job.input for job in jobs])
+    _compare(request, [job.input for job in jobs], options, strict=strict, quiet=quiet)
     rows = [",".join(COLUMNS) + "\n"]
+    drawn: list[Record] = []
     console = Console(quiet=json or quiet)
 
     def work(job: batch.Job) -> Record:
         record, every = measurement.measure(
-            job.input, request, options, label=label, threshold=threshold, min_persistence=min_persistence
+            job.input,
+            request,
+            options,
+            label=label,
+            threshold=threshold,
+            min_persistence=min_persistence,
+            each_label=write_csv is not None,
         )
+        drawn.append(record)
         if csv is not None:
             rows.append(bars_csv(job.input.name, every))
         most = MOST_BARS if len(every) == 1 else MOST_BARS_EACH
@@ -267,13 +357,13 @@ def barcode(
             console.print(bars_table(bars, most, threshold))
         return record
 
-    _finish(
-        batch.run(jobs, work, "barcode"),
-        len(jobs),
-        json=json,
-        quiet=quiet,
-        write=(lambda: pipeline.write_text(csv, "".join(rows))) if csv else (lambda: None),
-    )
+    def write() -> None:
+        if csv is not None:
+            pipeline.write_text(csv, "".join(rows))
+        if write_csv is not None:
+            pipeline.write_text(write_csv, priors_csv(measurement.drawn_priors(drawn)))
+
+    _finish(batch.run(jobs, work, "barcode"), len(jobs), json=json, quiet=quiet, write=write)
 
 
 @app.command()
@@ -355,14 +445,49 @@ def train(
         print(f"{output}: best epoch {result.best_epoch} of {len(result.history)}; validation Dice {dice}")
 
 
-def _request(betti: list[str] | None, betti_csv: Path | None) -> "PriorRequest":
+def _request(
+    betti: list[str] | None, betti_csv: Path | None, prior: Path | None = None, strict: bool = False
+) -> "PriorRequest":
     """What was asked for on the command line, read but not yet matched to an image."""
+    from topofix.imaging.constraints import read_constraints
     from topofix.imaging.tables import read_priors
     from topofix.request import PriorRequest
 
-    if bool(betti) == (betti_csv is not None):
-        raise InvalidPrior("expected either --betti or --betti-csv, got " + ("both" if betti else "neither"))
-    return PriorRequest(tuple(betti or ()), None if betti_csv is None else read_priors(betti_csv))
+    sources = {"--betti": betti or None, "--betti-csv": betti_csv, "--prior": prior}
+    given = [name for name, source in sources.items() if source is not None]
+    if strict and betti_csv is None:
+        raise InvalidOption(f"--strict: expected --betti-csv beside it, got {' and '.join(given) or 'none'}")
+    if len(given) != 1:
+        found = ("both " if len(given) == 2 else "") + (" and ".join(given) or "neither")
+        raise InvalidPrior(f"expected either --betti or --betti-csv or --prior, got {found}")
+    table = None if betti_csv is None else read_priors(betti_csv)
+    return PriorRequest(tuple(betti or ()), table, None if prior is None else read_constraints(prior))
+
+
+def _compare(
+    request: "PriorRequest | None", files: list[Path], options: CaseOptions, *, strict: bool, quiet: bool
+) -> None:
+    """Says where a table of priors and the cases differ; with --strict that is the end, before any work."""
+    if request is None or request.table is None:
+        return
+    from topofix.measurement import count_slices
+    from topofix.request import mismatches, missing_slices
+
+    _tell(mismatches(request.table, [file.name for file in files]), strict=strict, quiet=quiet, exit_code=2)
+    beyond: list[str] = []
+    for file in files:
+        if request.table.has_slices(file.name):
+            with suppress(TopofixError, OSError):  # what cannot be read fails as a case of its own
+                beyond += missing_slices(request.table, file.name, count_slices(file, options))
+    _tell(beyond, strict=strict, quiet=quiet, exit_code=1)
+
+
+def _tell(sentences: list[str], *, strict: bool, quiet: bool, exit_code: int) -> None:
+    for sentence in sentences:
+        if strict or not quiet:
+            print(f"topofix: {'' if strict else 'warning: '}{sentence}", file=sys.stderr)
+    if strict and sentences:
+        raise typer.Exit(exit_code)
 
 
 def _refinement(

@@ -6,9 +6,12 @@ worse than what it was given, and the next runs only while the topology is still
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from topofix.errors import InvalidOption
+from topofix.learning.foreign import adaptable
 from topofix.learning.refinement import Refinement, refine_voxels, refine_weights
 from topofix.prediction import Prediction, label_map
 from topofix.records import RefinementOptions
@@ -63,8 +66,7 @@ def correct(
     stages: dict[str, None] = {}
     steps = 0
     for index, prior in priors.items():
-        found = betti_of_regions(one_slice(labels, index, axis), prior, connectivity)
-        if all(c.error(counts) == 0 for c, counts in zip(prior.constraints, found, strict=True)):
+        if _is_right(one_slice(labels, index, axis), prior, connectivity):
             continue
         part = one_slice(logits, index, axis + 1)  # a view, (K + 1, *S) of the slice
         for stage in _stages(prediction, index, prior, options):
@@ -83,6 +85,50 @@ def correct(
     return Correction(logits, tuple(stages), steps)
 
 
+def spare(
+    correction: Correction, prediction: Prediction, priors: Priors, connectivity: Connectivity
+) -> Correction:
+    """Takes back every piece of a correction without which the topology is right all the same.
+
+    A hole may have been filled and opened to the outside at once; one of the two will do. The largest pieces
+    are tried first. Where a slice, or the volume, is not right, nothing is taken back.
+
+    Args:
+        correction: From `correct`.
+        prediction: What it was made from.
+        priors: What is asked for, by slice or for the whole.
+        connectivity: Of the foreground.
+    """
+    from scipy import ndimage
+
+    logits = correction.logits.clone()
+    before, labels = label_map(prediction.logits), label_map(logits)
+    axis = prediction.slice_axis
+    for index, prior in priors.items():
+        old, new = one_slice(before, index, axis), one_slice(labels, index, axis)  # views
+        if not _is_right(new, prior, connectivity):
+            continue
+        pieces, count = ndimage.label(old != new, np.ones((3,) * old.ndim))
+        sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+        for piece in sorted(range(1, count + 1), key=lambda piece: -sizes[piece]):
+            where = pieces == piece
+            changed = new[where]
+            new[where] = old[where]
+            if _is_right(new, prior, connectivity):
+                inside = torch.from_numpy(where)
+                one_slice(logits, index, axis + 1)[:, inside] = one_slice(prediction.logits, index, axis + 1)[
+                    :, inside
+                ]
+            else:
+                new[where] = changed
+    return replace(correction, logits=logits)
+
+
+def _is_right(labels: npt.NDArray[np.uint8], prior: Prior, connectivity: Connectivity) -> bool:
+    found = betti_of_regions(labels, prior, connectivity)
+    return all(c.error(counts) == 0 for c, counts in zip(prior.constraints, found, strict=True))
+
+
 def _stages(
     prediction: Prediction, index: int | None, prior: Prior, options: RefinementOptions
 ) -> tuple[str, ...]:
@@ -92,9 +138,19 @@ def _stages(
         raise InvalidOption(
             f"--method weights: expected a network to adapt, but {reason}; try --method voxels"
         )
+    if options.method == "weights" and not _adaptable(prediction):
+        raise InvalidOption(
+            "--method weights: expected a network to adapt, but the weights in this model's file receive no "
+            "gradients; try --method voxels"
+        )
     if options.method == "auto":
-        return ("weights", "voxels") if sees and prior.dimensions == 2 else ("voxels",)
+        suits = sees and prior.dimensions == 2 and _adaptable(prediction)
+        return ("weights", "voxels") if suits else ("voxels",)
     return (options.method,)
+
+
+def _adaptable(prediction: Prediction) -> bool:
+    return prediction.checkpoint is not None and adaptable(prediction.checkpoint.network)
 
 
 def _adapt_network(

@@ -4,7 +4,7 @@ A scan is measured through a network, a probability map as it is, and a label ma
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import numpy.typing as npt
 import torch
 
 from topofix.errors import InvalidArray, InvalidOption
+from topofix.imaging.maps import Maps, read_maps
+from topofix.imaging.rows import PriorRow, case_name
 from topofix.imaging.volumes import Volume, read
 from topofix.learning.loss import region_field
-from topofix.prediction import choose_slice_axis, predict_volume, provenance
+from topofix.prediction import choose_slice_axis, predict_maps, predict_volume, provenance
 from topofix.records import CaseOptions, Outcome, Record, Topology
 from topofix.request import PriorRequest, one_slice
 from topofix.topology.bars import Bars, gather
@@ -24,6 +26,9 @@ from topofix.topology.persistence import barcode, betti_at
 from topofix.topology.regions import region_mask
 
 Field = npt.NDArray[np.floating[Any]]
+
+_FOREGROUND = "foreground"
+"""The name of a region that is every label."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +49,7 @@ def measure(
     label: str | None = None,
     threshold: float = 0.5,
     min_persistence: float = 0.0,
+    each_label: bool = False,
 ) -> tuple[Record, list[Bars]]:
     """Measures the barcodes and Betti numbers of a map, a label map, or a scan with a model.
 
@@ -56,6 +62,7 @@ def measure(
             a prior every label.
         threshold: Where Betti numbers are read off: foreground is what lies above.
         min_persistence: Shorter bars are left out of the list, not out of the Betti numbers.
+        each_label: Without a prior, call a single label by its value too, not the foreground.
 
     Returns:
         The Record and one `Bars` per region and slice.
@@ -65,15 +72,16 @@ def measure(
     """
     started = time.perf_counter()
     if request is not None and label is not None:
-        if request.table is not None:
-            raise InvalidOption("--label: expected it without a table, whose rows name their labels")
+        if not request.texts:
+            kind = "table, whose rows" if request.table is not None else "file, whose constraints"
+            raise InvalidOption(f"--label: expected it without a {kind} name their labels")
         request = PriorRequest(tuple(t if ":" in t else f"{label}:{t}" for t in request.texts))
-    volume = read(path)
+    volume, maps = _open(path, options)
     slicewise = volume.array.ndim == 2 or options.slice_axis is not None
     anything = "*,*" if slicewise else "*,*,*"  # asks for nothing
     wish = request or (PriorRequest((f"{label}:{anything}",)) if label else None)
-    subject = _subject(volume, options, wish)
-    wish = wish or PriorRequest(tuple(_each_label(subject, anything)))
+    subject = _subject(volume, maps, path.name, options, wish)
+    wish = wish or PriorRequest(tuple(_each_label(subject, anything, 1 if each_label else 2)))
     # A label map may lack a label that a prior asks for, or asks to be absent.
     known = None if request and options.input_type == "labels" else subject.labels
     priors = wish.for_image(path.name, volume.array.shape, subject.slice_axis, known)
@@ -109,7 +117,54 @@ def measure(
     return record, bars
 
 
-def _subject(volume: Volume, options: CaseOptions, request: PriorRequest | None) -> _Subject:
+def count_slices(path: Path, options: CaseOptions = CaseOptions()) -> int:
+    """How many slices a case has along its slice axis; 0 for a 2-D image.
+
+    Raises:
+        TopofixError: An unreadable file, or a slice axis that it lacks.
+    """
+    volume, _ = _open(path, options)
+    axis = choose_slice_axis(volume, options)
+    return volume.array.shape[axis] if volume.array.ndim > 2 else 0
+
+
+def drawn_priors(records: Sequence[Record]) -> tuple[PriorRow, ...]:
+    """What label maps were measured to have, as the rows of a prior CSV: one per case, slice and label.
+
+    Args:
+        records: Those of `measure` with `each_label`. A label that only other cases or slices have is absent.
+
+    Example:
+        >>> parts = [Topology("2", 0, None, (1, 1), (1, 1)), Topology("2", 1, None, (0, 0), (0, 0))]
+        >>> record = Record("barcode", "in/a.nii.gz", Outcome.MEASURED, "", topology=tuple(parts))
+        >>> [(row.case, row.slices, row.text) for row in drawn_priors([record])]
+        [('a', (0, 0), '2:1,1'), ('a', (1, 1), '2:0,0')]
+    """
+    found = {part.region for record in records for part in record.topology} - {_FOREGROUND}
+    rows: list[PriorRow] = []
+    for record in records:
+        counts = {(part.slice, part.region): part.after for part in record.topology}
+        for index in dict.fromkeys(part.slice for part in record.topology):
+            absent = (0,) * len(record.topology[0].after)
+            for region in sorted(found, key=int) or [_FOREGROUND]:
+                betti = ",".join(map(str, counts.get((index, region), absent)))
+                slices = None if index is None else (index, index)
+                label = "" if region == _FOREGROUND else region
+                rows.append(PriorRow(len(rows) + 2, case_name(Path(record.input).name), slices, label, betti))
+    return tuple(rows)
+
+
+def _open(path: Path, options: CaseOptions) -> tuple[Volume, Maps | None]:
+    """A case's grid with its values, or with the probabilities that lie on it."""
+    if options.input_type != "probabilities":
+        return read(path), None
+    maps = read_maps(path, Path(options.like) if options.like else None)
+    return maps.grid, maps
+
+
+def _subject(
+    volume: Volume, maps: Maps | None, case: str, options: CaseOptions, request: PriorRequest | None
+) -> _Subject:
     if options.input_type == "labels":
         values = np.unique(volume.array)
         if not (values >= 0).all() or not np.array_equal(values, np.floor(values)):
@@ -123,9 +178,12 @@ def _subject(volume: Volume, options: CaseOptions, request: PriorRequest | None)
             choose_slice_axis(volume, options),
             provenance(None, None),
         )
-    prediction, _ = predict_volume(volume, options, request)
-    if options.input_type == "probabilities":
-        field = volume.array if volume.array.dtype.kind == "f" else volume.array.astype(np.float32)
+    if maps is not None:
+        prediction, _ = predict_maps(maps, case, options, request)
+    else:
+        prediction, _ = predict_volume(volume, options, request)
+    if maps is not None and len(maps.array) == 1 and not options.logits:  # values as they are in the file
+        field = maps.array[0] if maps.array.dtype.kind == "f" else maps.array[0].astype(np.float32)
         return _Subject(
             lambda region: field, dict(prediction.labels), prediction.slice_axis, prediction.provenance()
         )
@@ -138,8 +196,8 @@ def _subject(volume: Volume, options: CaseOptions, request: PriorRequest | None)
     )
 
 
-def _each_label(subject: _Subject, anything: str) -> list[str]:
-    """The same for each of several labels; for the foreground where there is but one."""
-    if len(subject.labels) < 2:
+def _each_label(subject: _Subject, anything: str, least: int) -> list[str]:
+    """The same for each of at least so many labels; for the foreground where there are fewer."""
+    if len(subject.labels) < least:
         return [anything]
     return [f"{value}:{anything}" for value in subject.labels.values()]

@@ -7,7 +7,7 @@ refused is refused before anything is written, and every file is written whole o
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topofix.correction import correct
+from topofix.correction import correct, spare
 from topofix.errors import InvalidArray, InvalidOption, UnwritableFile
 from topofix.imaging.cases import LabelledFile, find_labelled, label_names
 from topofix.imaging.volumes import Volume, read, stem, suffix, write
@@ -24,13 +24,16 @@ from topofix.learning.dataset import Case, make_case
 from topofix.learning.inference import widest_axis
 from topofix.learning.training import Epoch, TrainingResult
 from topofix.learning.training import train as fit
-from topofix.prediction import Prediction, label_map, predict_volume
+from topofix.prediction import Prediction, label_map, predict_file, predict_volume
 from topofix.records import CaseOptions, Outcome, Record, RefinementOptions, Topology, TrainingOptions
 from topofix.request import PriorRequest, Priors, one_slice
 from topofix.topology.persistence import Connectivity, betti
 from topofix.topology.regions import betti_of_regions, dice, region_mask
 
 Labels = npt.NDArray[np.uint8]
+
+DRAWN_SMOOTHING = (1.0, 0.0)
+"""Widths of the Gaussian for labels that somebody drew: what is drawn is meant, but for the defect."""
 
 
 def refine(
@@ -40,12 +43,12 @@ def refine(
     options: CaseOptions = CaseOptions(),
     refinement: RefinementOptions = RefinementOptions(),
 ) -> Record:
-    """Segments a scan, or takes a probability map, and gives it the topology that was asked for.
+    """Segments a scan, or takes probabilities or a label map, and gives it the topology that was asked for.
 
     Only slices (or the volume) that are wrong are touched. What is verified is the label map that is written.
 
     Args:
-        path: A scan, or a probability map with `options.input_type`.
+        path: A scan, a file of probabilities or a label map, as `options.input_type` says.
         output: The label map to write; its Record goes beside it as `.json`.
         request: The topology that is asked for.
         options: Model, device, connectivity, slice axis.
@@ -59,9 +62,52 @@ def refine(
     """
     started = time.perf_counter()
     check_writable([output, record_path(output)], options.overwrite)
-    volume = read(path)
-    prediction, priors = predict_volume(volume, options, request)
+    volume, prediction, priors = predict_file(path, options, request)
+    refined = refine_prediction(volume, prediction, priors, request, options, refinement)
+    record = replace(refined.record, input=str(path))
+    return _write_case(output, refined.labels, refined.logits, volume, prediction, options, record, started)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refined:
+    """What became of one image, before anything is written.
+
+    Attributes:
+        labels: The label map, (*S) uint8.
+        logits: Its logits, (K + 1, *S), channel 0 the background.
+        record: What was asked, found and changed.
+    """
+
+    labels: Labels
+    logits: torch.Tensor
+    record: Record
+
+
+def refine_prediction(
+    volume: Volume,
+    prediction: Prediction,
+    priors: Priors,
+    request: PriorRequest,
+    options: CaseOptions = CaseOptions(),
+    refinement: RefinementOptions = RefinementOptions(),
+) -> Refined:
+    """Corrects the logits of one image and verifies the label map that they show; touches no file.
+
+    Args:
+        volume: The image's grid.
+        prediction: From `topofix.prediction`.
+        priors: What is asked for, by slice or for the whole.
+        request: The same as typed, for the Record.
+        options: Connectivity, and what else the Record keeps.
+        refinement: Stages, steps, learning rates.
+    """
+    started = time.perf_counter()
+    drawn = options.input_type == "labels"
+    if drawn and refinement.smoothing is None:
+        refinement = replace(refinement, smoothing=DRAWN_SMOOTHING)
     correction = correct(prediction, priors, volume.spacing, options.connectivity, refinement)
+    if drawn:
+        correction = spare(correction, prediction, priors, options.connectivity)
     before, after = label_map(prediction.logits), label_map(correction.logits)
     topology = _compare(before, after, priors, prediction, options.connectivity)
     if not all(part.met for part in topology):
@@ -70,7 +116,7 @@ def refine(
         outcome = Outcome.SATISFIED if correction.stages else Outcome.ALREADY_SATISFIED
     record = Record(
         command="refine",
-        input=str(path),
+        input=str(volume.path),
         outcome=outcome,
         message=outcome.value,
         request={"betti": request.describe(), **asdict(options), **asdict(refinement)},
@@ -85,8 +131,9 @@ def refine(
         voxels_changed=int((before != after).sum()),
         voxel_volume=volume.voxel_volume,
         dice_to_input=round(dice(before > 0, after > 0), 6),
+        seconds=round(time.perf_counter() - started, 3),
     )
-    return _write_case(output, after, correction.logits, volume, prediction, options, record, started)
+    return Refined(after, correction.logits, record)
 
 
 def segment(path: Path, output: Path, options: CaseOptions = CaseOptions()) -> Record:

@@ -1,11 +1,12 @@
-"""What is known about one image before anything is corrected: logits, from a network or from a map.
+"""What is known about one image before anything is corrected: logits, from a network, a map or a label map.
 
-A network is the one that was named, or else the bundled one that fits the image and the prior. A probability
-map of somebody else's network takes the place of both.
+A network is the one that was named, or else the bundled one that fits the image and the prior. Probabilities
+of somebody else's network, or labels that somebody drew, take the place of both.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +19,11 @@ from torch import Tensor
 
 from topofix import __version__
 from topofix.errors import InvalidArray, InvalidCheckpoint, InvalidOption, InvalidPrior
-from topofix.imaging.volumes import Volume
+from topofix.imaging.maps import Maps, read_maps
+from topofix.imaging.volumes import Volume, read
+from topofix.learning import foreign
 from topofix.learning import network as networks
+from topofix.learning.fields import logits_of_labels, logits_of_maps
 from topofix.learning.inference import Grid, grid_for, normalise, predict, widest_axis
 from topofix.records import CaseOptions
 from topofix.request import PriorRequest, Priors
@@ -41,6 +45,7 @@ class Prediction:
         device: Where the network is; None for a probability map.
         image: What the network was given, (*S); None for a probability map.
         grid: The way to the network's grid and back; None for a probability map.
+        layout: How a file of probabilities was read; None for other inputs.
     """
 
     logits: Tensor
@@ -50,6 +55,7 @@ class Prediction:
     device: torch.device | None = None
     image: Tensor | None = None
     grid: Grid | None = None
+    layout: str | None = None
 
     @property
     def names(self) -> dict[int, str]:
@@ -58,7 +64,7 @@ class Prediction:
 
     def provenance(self) -> dict[str, Any]:
         """What a Record says of where the prediction comes from."""
-        return provenance(self.checkpoint, self.device)
+        return {**provenance(self.checkpoint, self.device), "layout": self.layout}
 
 
 def provenance(checkpoint: networks.Checkpoint | None, device: torch.device | None) -> dict[str, Any]:
@@ -79,33 +85,79 @@ def label_map(logits: Tensor) -> npt.NDArray[np.uint8]:
     return logits.argmax(0).numpy().astype(np.uint8)
 
 
+def predict_file(
+    path: Path, options: CaseOptions, request: PriorRequest | None = None
+) -> tuple[Volume, Prediction, Priors]:
+    """Reads a case of any kind: its grid, its logits, and the priors that were asked for it.
+
+    Args:
+        path: A scan, a file of probabilities or a label map, as `options.input_type` says.
+        options: Names the model, the device and the slice axis.
+        request: Priors as typed; None where nothing was asked.
+
+    Raises:
+        TopofixError: An unreadable file, or what `predict_volume` and `predict_maps` refuse.
+    """
+    if options.input_type == "probabilities":
+        maps = read_maps(path, Path(options.like) if options.like else None)
+        return maps.grid, *predict_maps(maps, path.name, options, request)
+    volume = read(path)
+    return volume, *predict_volume(volume, options, request)
+
+
+def predict_maps(
+    maps: Maps, case: str, options: CaseOptions, request: PriorRequest | None = None
+) -> tuple[Prediction, Priors]:
+    """Logits of somebody else's probabilities, and the priors that were asked for them.
+
+    Args:
+        maps: One or more channels on a grid; a single one is the foreground.
+        case: The case's file name, for tables and messages.
+        options: Whether they are logits; the slice axis.
+        request: Priors as typed, whose labels are channel numbers; None where nothing was asked.
+
+    Raises:
+        InvalidArray: Probabilities outside [0, 1].
+        InvalidPrior: The prior doesn't fit the image or the labels.
+    """
+    slice_axis = choose_slice_axis(maps.grid, options)
+    with naming(case):
+        logits = logits_of_maps(maps.array, options.logits)
+    labels = SINGLE_REGION if len(maps.array) == 1 else {str(k): k for k in range(1, len(logits))}
+    shape = maps.array.shape[1:]
+    priors = request.for_image(case, shape, slice_axis, labels) if request else {}
+    return Prediction(logits, labels, slice_axis, layout=maps.layout), priors
+
+
 def predict_volume(
     volume: Volume, options: CaseOptions, request: PriorRequest | None = None
 ) -> tuple[Prediction, Priors]:
-    """Logits of a volume, and the priors that were asked for it, read with the network's label names.
+    """Logits of a scan or a label map, and the priors that were asked for it, read with the label names.
 
     Everything that can be refused is refused before the network runs.
 
     Args:
-        volume: A scan, or with `options.input_type` a probability map.
+        volume: A scan, or with `options.input_type` a label map or a single probability map.
         options: Names the model, the device and the slice axis.
         request: Priors as typed; None where nothing was asked.
 
     Raises:
         InvalidPrior: The prior doesn't fit the image or the labels.
-        InvalidArray: A probability map with values outside [0, 1], or a 2-D image for a 3-D model.
+        InvalidArray: Values that are no labels or probabilities, or a 2-D image for a 3-D model.
         InvalidCheckpoint: No such model, or none fits.
+        InvalidOption: The model's file would run code, and `options` don't trust it.
     """
     slice_axis = choose_slice_axis(volume, options)
     shape, case = volume.array.shape, volume.path.name
     if options.input_type == "probabilities":
-        priors = request.for_image(case, shape, slice_axis, SINGLE_REGION) if request else {}
-        return Prediction(_logits_of_map(volume), SINGLE_REGION, slice_axis), priors
+        return predict_maps(Maps(volume.array[None], volume, "single map"), case, options, request)
+    if options.input_type == "labels":
+        return _predict_labels(volume, slice_axis, options, request)
     name = options.model or choose_model(volume, slice_axis, request)
     device = networks.choose_device(options.device)
-    path = networks.bundled().get(name, Path(name))
-    changed = path.stat().st_mtime_ns if path.is_file() else 0
-    checkpoint = _on_device(name, device, changed)
+    checkpoint = _on_device(name, device, options.trust_model, foreign.last_change(name))
+    if not checkpoint.config.spacing:
+        checkpoint = _on_spacing_of(volume, slice_axis, checkpoint)
     config = checkpoint.config
     grid = grid_for(config, shape, volume.spacing, volume.orientation, slice_axis)
     priors = request.for_image(case, shape, slice_axis, config.label_values) if request else {}
@@ -165,21 +217,44 @@ def choose_model(volume: Volume, slice_axis: int, request: PriorRequest | None) 
 
 
 @lru_cache(maxsize=2)
-def _on_device(name: str, device: torch.device, changed: int) -> networks.Checkpoint:
-    """A checkpoint whose network is on its device, loaded once for all cases until its file changes."""
-    checkpoint = networks.load(name)
+def _on_device(
+    name: str, device: torch.device, trusted: bool, changed: tuple[int, ...]
+) -> networks.Checkpoint:
+    """A checkpoint whose network is on its device, loaded once for all cases until its files change."""
+    checkpoint = foreign.load(name, trusted)
     checkpoint.network.to(device)
     return checkpoint
 
 
-def _logits_of_map(volume: Volume) -> Tensor:
-    """A probability map (*S) as logits (2, *S): channel 1 is positive exactly where it is above 1/2."""
-    values = volume.array
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1:
-        raise InvalidArray(
-            f"{volume.path.name}: expected probabilities from 0 to 1, found values from {low:g} to {high:g}"
-        )
-    precise = np.float64 if values.dtype == np.float64 else np.float32
-    logit = torch.from_numpy(np.ascontiguousarray(values, dtype=precise)).logit(eps=1e-6)
-    return torch.stack([torch.zeros_like(logit), logit])
+def _on_spacing_of(volume: Volume, slice_axis: int, checkpoint: networks.Checkpoint) -> networks.Checkpoint:
+    """A checkpoint without a spacing of its own, for the voxels of one image as they are."""
+    config, axes = checkpoint.config, list(volume.orientation[0])
+    if len(axes) > config.dimensions:
+        axes.remove(slice_axis)
+    if len(axes) < config.dimensions:
+        return checkpoint  # refused with the image's rank, in a moment
+    spacing = tuple(volume.spacing[axis] for axis in axes)
+    return replace(checkpoint, config=replace(config, spacing=spacing))
+
+
+def _predict_labels(
+    volume: Volume, slice_axis: int, options: CaseOptions, request: PriorRequest | None
+) -> tuple[Prediction, Priors]:
+    """A label map as if a network had been sure of it far from its borders, and unsure near them."""
+    with naming(volume.path.name):
+        logits = logits_of_labels(volume.array, volume.spacing, options.softness)
+        labels = {str(value): value for value in range(1, len(logits))}
+        case, shape = volume.path.name, volume.array.shape
+        priors = request.for_image(case, shape, slice_axis, labels) if request else {}
+        if priors and None not in priors:  # slices are corrected one by one, so each has its own distances
+            logits = logits_of_labels(volume.array, volume.spacing, options.softness, slice_axis)
+    return Prediction(logits, labels, slice_axis), priors
+
+
+@contextmanager
+def naming(case: str) -> Iterator[None]:
+    """Puts the case's name before what is wrong with its values."""
+    try:
+        yield
+    except InvalidArray as error:
+        raise InvalidArray(f"{case}: {error}") from None

@@ -49,13 +49,19 @@ class CaseOptions:
 
     Attributes:
         input_type: `image` for a scan, `probabilities` for a map in [0, 1], `labels` for a label map.
-        model: Name of a bundled model or path of a checkpoint; None chooses the bundled one that fits.
+        model: Name of a bundled model, or path of a checkpoint or of a `.toml` that describes somebody else's
+            network; None chooses the bundled one that fits.
         connectivity: `full`: foreground 8/26-connected, background 4/6; `face` the other way round.
         slice_axis: Axis of slice-wise topology; None takes that of the largest spacing.
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Of every random number.
         save_probabilities: Write the probability of each label beside the label map.
         overwrite: Replace outputs that exist.
+        like: File whose grid probabilities are on that come without one, such as nnU-Net's `.npz`.
+        logits: Probability maps hold logits.
+        softness: mm over which a label map's probability falls from 0.73 to 1/2; None for twice its finest
+            voxel side.
+        trust_model: Run code that the model's file brings along, as TorchScript and torch.export files do.
     """
 
     input_type: InputType = "image"
@@ -66,6 +72,10 @@ class CaseOptions:
     seed: int = 0
     save_probabilities: bool = False
     overwrite: bool = False
+    like: str | None = None
+    logits: bool = False
+    softness: float | None = None
+    trust_model: bool = False
 
 
 SMOOTHING = {2: (4.0, 2.0, 1.0, 0.0), 3: (1.0, 0.0)}
@@ -154,6 +164,7 @@ class Record:
         request: The options as given, by name.
         versions: Of topofix and what it computed with.
         model: Name of the network; None without one.
+        layout: How a file of probabilities was read: its channels and their order; None for other inputs.
         device: Where the network ran.
         seed: Given seed.
         slice_axis: Axis of slice-wise topology; None where the whole image counts.
@@ -176,6 +187,7 @@ class Record:
     request: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     model: str | None = None
+    layout: str | None = None
     device: str | None = None
     seed: int = 0
     slice_axis: int | None = None

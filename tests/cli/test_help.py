@@ -14,17 +14,27 @@ DOCUMENTED = {
     | {
         "--betti",
         "--betti-csv",
+        "--prior",
+        "--strict",
         "--input-type",
         "--method",
         "--steps",
         "--learning-rate",
         "--topology-weight",
     }
-    | {"--connectivity", "--save-probabilities", "--seed"},
-    "segment": CASES | {"--save-probabilities"},
+    | {
+        "--connectivity",
+        "--save-probabilities",
+        "--seed",
+        "--like",
+        "--logits",
+        "--softness",
+        "--trust-model",
+    },
+    "segment": CASES | {"--save-probabilities", "--trust-model"},
     "barcode": CASES - {"--output"}
     | {"--input-type", "--betti", "--betti-csv", "--label", "--threshold", "--min-persistence", "--csv"}
-    | {"--connectivity"},
+    | {"--connectivity", "--prior", "--strict", "--write-csv", "--like", "--logits", "--trust-model"},
     "train": {"--output", "--dimensions", "--labels", "--spacing", "--patch-size", "--loss", "--epochs"}
     | {"--batch-size", "--learning-rate", "--augment", "--no-augment", "--licence", "--device", "--seed"}
     | {"--overwrite", "--json", "--quiet"},
@@ -94,7 +104,7 @@ def test_version(run):
         ["refine", "scan.nii.gz", "--betty", "1,0"],
         ["refine", "scan.nii.gz", "--betti", "1,0", "--method", "magic"],
         ["refine", "scan.nii.gz", "--betti", "1,0", "--steps", "-1"],
-        ["refine", "scan.nii.gz", "--betti", "1,0", "--input-type", "labels"],
+        ["refine", "scan.nii.gz", "--betti", "1,0", "--input-type", "drawing"],
         ["barcode", "scan.nii.gz", "--threshold", "half"],
         ["train", "data"],
         ["train", "data", "--output", "net.safetensors", "--dimensions", "4"],

@@ -475,7 +475,6 @@ BAD = {
     "3 numbers in 2-D": (flat, "map.tif", ["--betti", "1,0,0"], "map.tif.*2 numbers.*1,0,0"),
     "unknown label": (flat, "map.tif", ["--betti", "heart:1,0"], "foreground.*'heart'"),
     "unknown number": (flat, "map.tif", ["--betti", "7:1,0"], "foreground.*'7'"),
-    "contradiction": (flat, "map.tif", ["--betti", "1,0", "--betti", "1,1"], "expected one constraint"),
     "bad slice axis": (solid, "map.nii.gz", ["--betti", "1,0", "--slice-axis", "3"], "--slice-axis.*got 3"),
     "negative axis": (solid, "map.nii.gz", ["--betti", "1,0", "--slice-axis", "-1"], "--slice-axis.*got -1"),
     "output exists": (with_output, "map.tif", ["--betti", "1,0"], "map_refined.tif.*--overwrite"),
@@ -485,7 +484,7 @@ BAD = {
     "no row": (
         with_table("case,b0,b1\nother,1,0\n"),
         "map.nii.gz",
-        ["--betti-csv", "priors.csv"],
+        ["--betti-csv", "priors.csv", "--quiet"],
         "map.nii.gz",
     ),
     "PNG for a volume": (solid, "map.nii.gz", ["--betti", "1,0", "--output", "out.png"], "2 dimensions"),
@@ -497,6 +496,7 @@ BAD_USAGE = {
     "four numbers": (flat, "map.tif", ["--betti", "1,0,0,0"], "'1,0,0,0'.*got 4"),
     "empty prior": (flat, "map.tif", ["--betti", " "], "empty"),
     "hole in nothing": (flat, "map.tif", ["--betti", "0,1"], "absent"),
+    "contradiction": (flat, "map.tif", ["--betti", "1,0", "--betti", "1,1"], "expected one constraint"),
     "neither": (flat, "map.tif", [], "either --betti or --betti-csv.*neither"),
     "both": (
         with_table("case,b0,b1\nmap,1,0\n"),

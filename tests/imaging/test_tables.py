@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.tables import PriorRow, read_priors
+from topofix.imaging.rows import case_name
+from topofix.imaging.tables import PriorRow, priors_csv, read_priors
 
 
 @pytest.fixture
@@ -115,6 +116,22 @@ def test_rows_are_numbered_as_a_spreadsheet_counts(table):
         ("case,slice,b0,b1\na,1.5,1,0\n", r"row 2, column 'slice': .* found '1.5'"),
         ("case,slice,b0,b1\na,8-3,1,0\n", r"row 2, column 'slice': .* found '8-3'"),
         ("case,slice,b0,b1\na,3-,1,0\n", r"row 2, column 'slice': .* found '3-'"),
+        ("case,frame,b0,b1\na,x,1,0\n", r"row 2, column 'frame': expected a number, .*, found 'x'"),
+        ("case,frame,b0,b1\na,9-3,1,0\n", r"row 2, column 'frame': .* found '9-3'"),
+        (
+            "case,frame,b0,b1\na,3,1,0\na,3,1,1\n",
+            r"rows 2 and 3 to agree on 'a', .* for the same slice and frame",
+        ),
+        (
+            "case,frame,b0,b1\na,3-5,1,0\na,5-9,1,1\n",
+            r"rows 2 and 3 to agree .* for the same slice and frame",
+        ),
+        (
+            "case,slice,frame,b0,b1\na,1,0-3,1,0\na,2,0-3,1,1\na,1,4,1,1\na,1,3-4,1,1\n",
+            r"rows 2 and 5 to agree on 'a', found 1,0 and 1,1 for the same slice and frame",
+        ),
+        ("case,label,b0,b1\na,2+3,1,0\na,3 + 2,1,1\n", r"rows 2 and 3 to agree on 'a'"),
+        ("case,label,b0,b1\na,Wall,1,0\na,wall,1,1\n", r"rows 2 and 3 to agree on 'a'"),
         (b"case,b0,b1\n\xe4rzte,1,0\n", r"expected UTF-8, found byte 0xe4 at offset 11"),
         ("case,b0,b1\n" + "a" * 200_000 + ",1,0\n", "expected comma-separated values, found: field larger"),
         ("case,b0,b1\na,1,0\na,1,1\n", r"rows 2 and 3 to agree on 'a', found 1,0 and 1,1"),
@@ -163,3 +180,78 @@ def test_every_row_survives_the_way_through_a_file(tmp_path_factory, rows):
         assert table.has_slices(case) == (span is not None)
         if span:
             assert table.texts(case, span[1] + 1) == ()
+
+
+def test_slices_come_before_frames(table):
+    rows = ["a,*,*,2,0", "a,*,9,3,0", "a,*,5-9,4,0", "a,7,*,5,0", "a,6-8,9,6,0", "a,7,9,7,0", "a,7,0-9,8,0"]
+    for order in (rows, rows[::-1]):
+        priors = table("\n".join(["case,slice,frame,b0,b1", *order]))
+
+        def count(index, frame, priors=priors):
+            return priors.texts("a", index, frame)[0][0]
+
+        assert count(0, 0) == count(0, None) == count(None, None) == "2"
+        assert (count(0, 9), count(0, 6), count(6, 9), count(6, 6)) == ("3", "4", "6", "4")
+        assert (count(7, 9), count(7, 3), count(7, 12), count(7, None)) == ("7", "8", "5", "5")
+
+
+def test_a_frame_may_be_any(table):
+    rows = table("case,frame,b0,b1\na,*,1,0\nb,,1,1\nc,2 - 3,*,*\n").rows
+    assert [row.frames for row in rows] == [None, None, (2, 3)]
+    assert not table("case,frame,b0,b1\nc,2-3,*,*\n").has_slices("c")
+
+
+def test_rows_of_one_region_compete_however_it_is_spelled(table):
+    priors = table(
+        "case,slice,label,b0,b1\na,*,Left  Wall+2,1,0\na,3,2+left wall,1,1\na,*,foreground,1,*\na,3,,2,*\n"
+    )
+    assert priors.texts("a", 3) == ("2+left wall:1,1", "2,*")
+    assert priors.texts("a", 0) == ("Left  Wall+2:1,0", "foreground:1,*")
+
+
+def test_only_rows_that_can_contradict_each_other_are_held_together(table):
+    assert table("case,slice,label,b0,b1\na,*,1,1,0\na,3,2,1,0\n").stated_together("a") == ()
+    priors = table("case,slice,frame,label,b0,b1\na,*,*,1,1,0\na,2-3,*,1+2,1,0\na,3,5,1,0,0\n")
+    assert set(priors.stated_together("a.png")) == {("1:1,0", "1+2:1,0"), ("1:0,0", "1+2:1,0")}
+    assert priors.stated_together("b") == ()
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "'=a", "''-a"])
+def test_a_case_is_no_formula_in_a_spreadsheet(tmp_path, name):
+    path = tmp_path / "priors.csv"
+    path.write_text(priors_csv([PriorRow(2, name, None, "", "1,0")]), encoding="utf-8")
+    assert path.read_text(encoding="utf-8").splitlines()[1] == f"'{name},*,,1,0"
+    assert read_priors(path).texts(f"{name}.nii.gz") == ("1,0",)
+
+
+@pytest.mark.parametrize("name", ["a=1", "'a", "1-2", "a'"])
+def test_no_other_case_gets_an_apostrophe(name):
+    assert priors_csv([PriorRow(2, name, None, "", "1,0")]).splitlines()[1] == f"{name},*,,1,0"
+
+
+def test_only_columns_that_say_something_are_written():
+    flat, solid = PriorRow(2, "a", (1, 2), "3", "1,1"), PriorRow(3, "b", None, "", "1,0,*")
+    assert priors_csv([flat]) == "case,slice,label,b0,b1\na,1-2,3,1,1\n"
+    assert priors_csv([solid]) == "case,label,b0,b1,b2\nb,,1,0,*\n"
+    assert priors_csv([flat, solid]) == "case,slice,label,b0,b1,b2\na,1-2,3,1,1,\nb,*,,1,0,*\n"
+    timed = PriorRow(2, "a", None, "", "1,1", (0, 0))
+    assert priors_csv([timed]) == "case,slice,frame,label,b0,b1\na,*,0,,1,1\n"
+
+
+any_case = st.text(st.characters(codec="utf-8"), min_size=1).map(
+    lambda name: case_name(name + ".nii")
+).filter(lambda name: name and "\r" not in name and "\0" not in name) | st.sampled_from(
+    ["=1", "''@a", "a.nii.gz", 'a "b", c', "a.png.nii"]
+)
+labels = st.sampled_from(["", "2", "2+3", "left ventricle", "a b+c"])
+bettis = st.lists(numbers, min_size=2, max_size=3).map(",".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(st.tuples(any_case, slices, labels, bettis, slices), min_size=1, max_size=6))
+def test_what_is_written_is_read_back(tmp_path_factory, rows):
+    rows = list({row[0]: row for row in rows}.values())  # one row per case: none can disagree
+    path = tmp_path_factory.getbasetemp() / "written.csv"
+    written = tuple(PriorRow(number, *row) for number, row in enumerate(rows, start=2))
+    path.write_bytes(priors_csv(written).encode())
+    assert read_priors(path).rows == written

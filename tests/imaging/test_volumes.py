@@ -657,13 +657,6 @@ def test_itk_images_of_several_channels_are_refused(tmp_path, image, message):
         read(tmp_path / "x.nrrd")
 
 
-def test_a_tiff_of_several_pages_is_refused(tmp_path):
-    page = Image.fromarray(PIXELS)
-    page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
-    with pytest.raises(UnreadableFile, match=r"stack\.tif: expected a single page, found 3; convert it"):
-        read(tmp_path / "stack.tif")
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -158,3 +158,10 @@ def test_the_seed_and_nothing_else_decides():
     np.random.seed(2)  # noqa: NPY002
     assert torch.equal(first, drawn(3))
     assert not torch.equal(first, drawn(4))
+
+
+def test_monai_keeps_its_setting_about_metadata():
+    from monai.data.meta_obj import get_track_meta
+
+    Patches([flat_case()], FLAT, augment=True, seed=0)[0]
+    assert get_track_meta()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topofix.errors import InvalidPrior
-from topofix.topology.priors import FOREGROUND, Constraint, Prior, Range
+from topofix.topology.priors import FOREGROUND, Constraint, Prior, Range, check_texts
 
 HEART = {"background": 0, "right ventricle": 1, "Myocardium": 2, "left-ventricle": 3}
 ONE, NONE, ANY = Range(1, 1), Range(0, 0), Range(0, None)
@@ -299,3 +299,85 @@ def test_the_foreground_goes_by_its_name():
     assert Prior.parse("Foreground:1,0") == Prior.parse("1,0")
     assert Prior.parse("foreground:1,0", {"wall": 1}).constraints[0].region == ()
     assert Prior.parse("foreground:1,0", {"foreground": 1}).constraints[0].region == (1,)
+
+
+def test_weights_go_with_their_texts():
+    prior = Prior.parse(["2:1,1", "left-ventricle:1,0", "1:1-,*"], HEART, weights=[(), (2,), (0.5, 3)])
+    assert [constraint.weights for constraint in prior.constraints] == [(1.0, 1.0), (2.0, 2.0), (0.5, 3.0)]
+    assert Prior.parse(["2:absent", "1:1,0,0"], weights=[[4], []]).constraints[0].weights == (4.0, 4.0, 4.0)
+    with pytest.raises(InvalidPrior, match=r"^prior 2:1,1: expected 2 weights, got 3$"):
+        Prior.parse(["2:1,1"], weights=[(1, 2, 3)])
+    with pytest.raises(
+        InvalidPrior, match=r"^prior 2:1,1: expected one constraint for 2, got other weights in 2:1,1$"
+    ):
+        Prior.parse(["2:1,1", "Myocardium:1,1"], HEART, weights=[(), (2,)])
+
+
+def test_with_weights_a_text_is_one_constraint_whatever_its_name_holds():
+    labels = {"1,0 of; a: name": 4}
+    assert only(Prior.parse(["1 , 0 of; a : name : 1 , 1"], labels, weights=[()])).region == (4,)
+
+
+@given(priors(), st.data())
+def test_what_is_printed_is_read_back_with_its_weights(prior, data):
+    weights = st.tuples(*[st.floats(0, 1e6)] * prior.dimensions)
+    heavy = Prior(tuple(Constraint(c.region, c.betti, data.draw(weights)) for c in prior.constraints))
+    texts, given_weights = [str(c) for c in heavy.constraints], [c.weights for c in heavy.constraints]
+    assert Prior.parse(texts, weights=given_weights) == heavy
+
+
+@given(priors())
+def test_what_can_be_is_not_refused_early(prior):
+    check_texts([str(prior)])
+    check_texts(str(prior).split(" "), whole=True)
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        (["1,,0"], "prior '1,,0': expected a count such as 1, 1-3, 1- or *, got ''"),
+        (["wall:0,1"], "prior 0,1: expected no holes in an absent structure, got 1"),
+        (["0+wall:1,0"], "prior '0+wall:1,0': expected labels from 1 on, got 0, which is the background"),
+        (
+            ["wall:1,1 Wall:1,0"],
+            "prior Wall:1,0: expected one constraint for Wall, got other numbers in wall:1,1",
+        ),
+        (["2:1,1; 02:1,0"], "prior 02:1,0: expected one constraint for 02, got other numbers in 2:1,1"),
+        (
+            ["a+b:1,1", "b+a:1,0"],
+            "prior b+a:1,0: expected one constraint for b+a, got other numbers in a+b:1,1",
+        ),
+        (["wall:1,1", "1,0,0"], "prior 1,0,0: expected 2 numbers as in wall:1,1, got 3"),
+        (
+            ["wall:1,1", "2:1-2,0", "wall+2:4-,*"],
+            "prior wall+2:4-,*: expected at most 3 components, which is what its parts have together, got 4-",
+        ),
+        (
+            ["wall:1-,1", "Foreground:absent"],
+            "prior Foreground:absent: expected room for its part wall:1-,1, got an absent union",
+        ),
+        (
+            ["wall:1,1", "wall+2:0,0"],
+            "prior wall+2:0,0: expected room for its part wall:1,1, got an absent union",
+        ),
+        ([""], "prior: expected constraints such as 1,0 or 2:1,1, got an empty text"),
+    ],
+)
+def test_contradictions_are_found_before_labels_are_known(texts, sentence):
+    with pytest.raises(InvalidPrior, match=f"^{re.escape(sentence)}$"):
+        check_texts(texts)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["2:1-,*"],
+        ["wall:1,1", "cavity:1,0", "wall+cavity:2,0"],
+        ["wall:1,1", "wall+cavity:9,0"],  # of the cavity nothing is known
+        ["CD4+:1,0", "CD4:0,0"],  # a name that ends with a plus sign is no union
+        ["wall:1,1", "wall:1-1,1", "absent-one:0,0", "2:absent"],
+        ["wall:1,1", "7,0"],  # there may be more labels than these
+    ],
+)
+def test_what_labels_may_still_allow_is_not_refused_early(texts):
+    check_texts(texts)

@@ -1,6 +1,6 @@
 """NRRD and MetaImage, in and out, by SimpleITK.
 
-ITK counts in LPS where a `Volume` counts in RAS: `_RAS_LPS` is the one place where the two meet. SimpleITK's
+ITK counts in LPS where a `Volume` counts in RAS: `RAS_LPS` is the one place where the two meet. SimpleITK's
 arrays have the file's first index last, so both ways turn them round.
 """
 
@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from topofix.errors import UnreadableFile, UnwritableFile
-from topofix.imaging.volume import Volume, Voxels, check_shape
+from topofix.imaging.volume import Affine, Volume, Voxels, check_shape
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 SUFFIXES = tuple(_IMAGE_IO)
 
-_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Takes LPS mm to RAS mm, and back."""
 
 
 class _Header(NamedTuple):
@@ -28,8 +29,14 @@ class _Header(NamedTuple):
     metadata: dict[str, str]
 
 
-def read(path: Path) -> Volume:
-    """Reads one file, and the data file that a `.nhdr` or `.mhd` names."""
+def read(path: Path, *, channels: bool = False) -> Volume:
+    """Reads one file, and the data file that a `.nhdr` or `.mhd` names.
+
+    Args:
+        path: the file.
+        channels: lets several numbers per voxel pass, as the first axis, and a fourth axis. Which axis of
+            four holds channels is not known here: `without_channels` gives such an array its place.
+    """
     import SimpleITK
 
     if path.suffix.lower() in (".mha", ".mhd"):
@@ -38,18 +45,39 @@ def read(path: Path) -> Volume:
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     reader.SetFileName(str(path))
     image = reader.Execute()
-    if (count := image.GetNumberOfComponentsPerPixel()) > 1 or "complex" in image.GetPixelIDTypeAsString():
+    count, rank = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
+    if (count > 1 and not channels) or "complex" in image.GetPixelIDTypeAsString():
         found = f"{count} numbers per voxel" if count > 1 else image.GetPixelIDTypeAsString()
         raise UnreadableFile(f"{path}: expected one real number per voxel, found {found}")
-    rank = image.GetDimension()
-    check_shape(path, image.GetSize())
+    if not (channels and rank == 4 and count == 1):
+        check_shape(path, image.GetSize())
     # "ITK_..." is what the reader noted for itself, and no part of the file
     metadata = {k: image.GetMetaData(k) for k in image.GetMetaDataKeys() if not k.startswith("ITK_")}
     header = _Header(image.GetOrigin(), image.GetSpacing(), image.GetDirection(), metadata)
-    lps = np.eye(4)
-    lps[:rank, :rank] = np.reshape(header.direction, (rank, rank)) * header.spacing
-    lps[:rank, 3] = header.origin
-    return Volume(SimpleITK.GetArrayFromImage(image).T, header.spacing, _RAS_LPS @ lps, path, header)
+    affine = _affine(header) if rank < 4 else np.eye(4)
+    return Volume(SimpleITK.GetArrayFromImage(image).T, header.spacing, affine, path, header)
+
+
+def has_vectors(stack: Volume) -> bool:
+    """Whether what `read` read with `channels` has several numbers per voxel: its first axis counts them."""
+    return len(stack.spacing) < stack.array.ndim
+
+
+def without_channels(stack: Volume, axis: int) -> Volume:
+    """The grid of what `read` read with `channels`, without the axis that holds them and without voxels."""
+    header = stack.header
+    rank = len(header.spacing)
+    kept = [index for index in range(rank) if has_vectors(stack) or index != axis]
+    header = _Header(
+        tuple(header.origin[index] for index in kept),
+        tuple(header.spacing[index] for index in kept),
+        tuple(np.reshape(header.direction, (rank, rank))[np.ix_(kept, kept)].ravel().tolist()),
+        # what NRRD says axis by axis no longer fits
+        {key: value for key, value in header.metadata.items() if not key.startswith("NRRD_")},
+    )
+    shape = stack.array.shape[:axis] + stack.array.shape[axis + 1 :]
+    empty = np.broadcast_to(np.uint8(0), shape)
+    return Volume(empty, header.spacing, _affine(header), stack.path, header)
 
 
 def write(path: Path, array: Voxels, like: Volume) -> None:
@@ -60,7 +88,7 @@ def write(path: Path, array: Voxels, like: Volume) -> None:
     if isinstance(like.header, _Header):
         header = like.header
     else:
-        lps = (_RAS_LPS @ like.affine)[:rank]
+        lps = (RAS_LPS @ like.affine)[:rank]
         steps = np.linalg.norm(lps[:, :rank], axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):  # a collapsed axis is refused below, by ITK
             direction = lps[:, :rank] / steps
@@ -84,6 +112,14 @@ def write(path: Path, array: Voxels, like: Volume) -> None:
     writer.SetUseCompression(True)
     writer.SetFileName(str(path))
     writer.Execute(image)
+
+
+def _affine(header: _Header) -> Affine:
+    rank = len(header.spacing)
+    lps = np.eye(4)
+    lps[:rank, :rank] = np.reshape(header.direction, (rank, rank)) * header.spacing
+    lps[:rank, 3] = header.origin
+    return RAS_LPS @ lps
 
 
 def _check_deflated(path: Path) -> None:

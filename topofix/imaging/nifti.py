@@ -9,11 +9,12 @@ import io
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.volume import Volume, Voxels, check_shape
+from topofix.imaging.volume import Affine, Volume, Voxels, check_shape
 
 SUFFIXES = (".nii.gz", ".nii")
 
@@ -26,8 +27,14 @@ _LOGGER = logging.getLogger(__name__)
 _LOGGER.addHandler(logging.NullHandler())
 
 
-def read(path: Path) -> Volume:
-    """Reads one file, with its scaling applied; the header is kept as stored, extensions too."""
+def read(path: Path, *, channels: bool = False) -> Volume:
+    """Reads one file, with its scaling applied; the header is kept as stored, extensions too.
+
+    Args:
+        path: the file.
+        channels: lets a fourth axis pass, or a fifth behind one of size 1, which is where NIfTI has vectors.
+            `without_channels` gives such an array its place.
+    """
     from nibabel import Nifti1Header, Nifti2Header
 
     content = path.read_bytes()
@@ -44,7 +51,9 @@ def read(path: Path) -> Volume:
     shape = stored_shape = tuple(int(size) for size in mended.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    check_shape(path, shape)
+    if channels and len(shape) == 5 and shape[3] == 1:
+        shape = (*shape[:3], shape[4])
+    check_shape(path, shape[:3] if channels and len(shape) == 4 else shape)
     dtype = mended.get_data_dtype()
     if dtype.kind not in "uif":
         raise UnreadableFile(f"{path}: expected one real number per voxel, found type {dtype}")
@@ -61,12 +70,22 @@ def read(path: Path) -> Volume:
     else:
         array = (array.astype(np.float64) * slope + intercept).astype(np.result_type(dtype, np.float32))
 
-    unit = _UNITS.get(int(mended["xyzt_units"]) & 7, 1.0)
-    affine = mended.get_best_affine()
-    affine[:3] *= unit
-    # as stored, because mending turns a spacing of 0 into 1; a negative one is an old way to say "flipped"
-    spacing = tuple(abs(float(step)) * unit for step in header["pixdim"][1 : len(shape) + 1])
-    return Volume(array, spacing, affine, path, header)
+    return Volume(array, _spacing(header, len(shape)), _affine(header), path, header)
+
+
+def without_channels(stack: Volume, axis: int) -> Volume:
+    """The grid of what `read` read with `channels`, without the axis that holds them and without voxels.
+
+    The affine is that of the three axes that are left. So have it those who write channels first: a scan's
+    affine beside an array of one more axis. Their spacing is then the affine's, not that of the first axes.
+    """
+    shape = stack.array.shape[:axis] + stack.array.shape[axis + 1 :]
+    header = stack.header.copy()
+    header["dim"] = [3, *shape, 1, 1, 1, 1]
+    if axis == 0 and header["sform_code"] > 0:
+        header["pixdim"][1:4] = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
+    empty = np.broadcast_to(np.uint8(0), shape)
+    return Volume(empty, _spacing(header, 3), _affine(header), stack.path, header)
 
 
 def write(path: Path, array: Voxels, like: Volume) -> None:
@@ -92,3 +111,17 @@ def write(path: Path, array: Voxels, like: Volume) -> None:
     with path.open("wb") as file, gzip.GzipFile("", "wb", 4, file, 0) if packed else file as stream:
         header.write_to(stream)
         stream.write(np.ascontiguousarray(stored.T).data)  # NIfTI's first index runs fastest
+
+
+def _affine(header: Any) -> Affine:
+    mended = header.copy()
+    mended.check_fix(logger=_LOGGER)
+    affine: Affine = mended.get_best_affine()
+    affine[:3] *= _UNITS.get(int(mended["xyzt_units"]) & 7, 1.0)
+    return affine
+
+
+def _spacing(header: Any, rank: int) -> tuple[float, ...]:
+    """In mm, as stored: mending turns 0 into 1; a negative one is an old way to say "flipped"."""
+    unit = _UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
+    return tuple(abs(float(step)) * unit for step in header["pixdim"][1 : rank + 1])

@@ -5,120 +5,36 @@
     scan01,0-2,myocardium,1,0
     scan01,7,myocardium,0,0
 
-A row for one slice is more specific than one for a range of slices, which is more specific than one for every
-slice; the most specific row wins. The Betti numbers stay text here: `topofix.topology.priors` reads them.
+The most specific row wins, as `topofix.imaging.rows` says in detail. The Betti numbers stay text here:
+`topofix.topology.priors` reads them.
 """
 
 import csv
 import io
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.volumes import is_image, suffix
+from topofix.imaging.rows import PriorRow, PriorTable, Span, case_name
+from topofix.imaging.volumes import is_image
+
+__all__ = ["PriorRow", "PriorTable", "priors_csv", "read_priors"]
 
 _REQUIRED = ("case", "b0", "b1")
-_COLUMNS = ("case", "slice", "label", "b0", "b1", "b2")
-_SLICES = re.compile(r"([0-9]+)(?:\s*-\s*([0-9]+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class PriorRow:
-    """One row of a prior CSV.
-
-    Attributes:
-        number: the row in the file, as a spreadsheet counts: the row of column names is 1.
-        case: the case without the suffix of an image file.
-        slices: first and last slice, 0-based and both included; None for every slice.
-        label: number or name of the label, or labels joined by `+`; empty for the foreground.
-        betti: the Betti numbers as text, such as `1,1-3,*`.
-    """
-
-    number: int
-    case: str
-    slices: tuple[int, int] | None
-    label: str
-    betti: str
-
-    @property
-    def _breadth(self) -> float:
-        """0 for one slice, 1 for a range of slices, infinite for every slice: the lowest wins."""
-        if self.slices is None:
-            return math.inf
-        return float(self.slices[0] < self.slices[1])
-
-    def _covers(self, index: int | None) -> bool:
-        return self.slices is None or (index is not None and self.slices[0] <= index <= self.slices[1])
-
-    def _meets(self, other: "PriorRow") -> bool:
-        """Whether there is a slice that both rows cover."""
-        if self.slices is None or other.slices is None:
-            return True
-        return max(self.slices[0], other.slices[0]) <= min(self.slices[1], other.slices[1])
-
-
-@dataclass(frozen=True)
-class PriorTable:
-    """The rows of a prior CSV, asked by case and slice.
-
-    Attributes:
-        path: the file they came from.
-        rows: in the file's order.
-    """
-
-    path: Path
-    rows: tuple[PriorRow, ...]
-
-    @cached_property
-    def _rows_of(self) -> dict[str, list[PriorRow]]:
-        rows_of: dict[str, list[PriorRow]] = {}
-        for row in self.rows:
-            rows_of.setdefault(row.case, []).append(row)
-        return rows_of
-
-    @property
-    def cases(self) -> tuple[str, ...]:
-        """The cases in order of first appearance, without the suffix of an image file."""
-        return tuple(self._rows_of)
-
-    def has_slices(self, case: str) -> bool:
-        """Whether any row of the case names a slice or a range of slices."""
-        return any(row.slices is not None for row in self._rows_of.get(_case_name(case), ()))
-
-    def texts(self, case: str, slice: int | None = None) -> tuple[str, ...]:  # noqa: A002
-        """The priors of a case, as text, one per label.
-
-        Args:
-            case: the file's name, with or without its suffix.
-            slice: 0-based index along the slice axis; None for the whole image, to which only rows for
-                every slice apply.
-
-        Returns:
-            Texts like `myocardium:1,1`, or `1,0` for the foreground; empty if no row covers the slice.
-
-        Example:
-            >>> rows = (PriorRow(2, "scan01", None, "2", "1,1"), PriorRow(3, "scan01", (7, 7), "2", "0,0"))
-            >>> table = PriorTable(Path("priors.csv"), rows)
-            >>> table.texts("scan01.nii.gz", 3), table.texts("scan01", 7), table.texts("scan02", 7)
-            (('2:1,1',), ('2:0,0',), ())
-        """
-        best: dict[str, PriorRow] = {}
-        for row in self._rows_of.get(_case_name(case), ()):
-            if row._covers(slice) and (row.label not in best or row._breadth < best[row.label]._breadth):
-                best[row.label] = row
-        return tuple(f"{label}:{row.betti}" if label else row.betti for label, row in best.items())
+_COLUMNS = ("case", "slice", "frame", "label", "b0", "b1", "b2")
+_SPAN = re.compile(r"([0-9]+)(?:\s*-\s*([0-9]+))?")
+_FORMULA = re.compile(r"'*[=+\-@]")
+"""How a cell begins that a spreadsheet takes for a formula, or that an apostrophe keeps from being one."""
 
 
 def read_priors(path: Path | str) -> PriorTable:
     """Reads a prior CSV: UTF-8, comma-separated, one row of column names.
 
-    Columns, in any order: `case`; optionally `slice` (a 0-based number, a range such as `3-8`, both ends
-    included, `*` or nothing for every slice); optionally `label` (nothing for the foreground); `b0` and
+    Columns, in any order: `case`; optionally `slice` and `frame` (a 0-based number, a range such as `3-8`,
+    both ends included, `*` or nothing for all); optionally `label` (nothing for the foreground); `b0` and
     `b1`, and for 3-D topology `b2`, each a number, a range or `*`.
 
     Raises:
@@ -144,6 +60,46 @@ def read_priors(path: Path | str) -> PriorTable:
         raise UnreadableFile(f"{path}: expected at least one row of priors, found only column names")
     _refuse_disagreement(path, rows)
     return PriorTable(path, rows)
+
+
+def priors_csv(rows: Sequence[PriorRow]) -> str:
+    """The text of a prior CSV that `read_priors` reads back as the same rows, numbered from 2.
+
+    Columns that no row needs are left out. A case that a spreadsheet would take for a formula gets an
+    apostrophe in front.
+
+    Example:
+        >>> print(priors_csv([PriorRow(2, "=scan", (3, 3), "2", "1,1")]), end="")
+        case,slice,label,b0,b1
+        '=scan,3,2,1,1
+    """
+    flat = any(row.betti.count(",") == 1 or row.slices for row in rows)
+    columns = {
+        "case": True,
+        "slice": flat,
+        "frame": any(row.frames for row in rows),
+        "label": True,
+        "b0": True,
+        "b1": True,
+        "b2": any(row.betti.count(",") == 2 for row in rows),
+    }
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        text, [name for name, used in columns.items() if used], extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    for row in rows:
+        cells = dict(zip(("b0", "b1", "b2"), row.betti.split(","), strict=False))
+        case = f"{row.case}.nii" if is_image(row.case) else row.case  # reading takes one suffix off
+        cells |= {"case": f"'{case}" if _FORMULA.match(case) else case, "label": row.label}
+        writer.writerow(cells | {"slice": _span_text(row.slices), "frame": _span_text(row.frames)})
+    return text.getvalue()
+
+
+def _span_text(span: Span) -> str:
+    if span is None:
+        return "*"
+    return f"{span[0]}-{span[1]}" if span[0] < span[1] else str(span[0])
 
 
 def _records(path: Path) -> Iterable[list[str]]:
@@ -194,39 +150,42 @@ def _row(path: Path, number: int, columns: list[str], cells: list[str]) -> Prior
                 f"{path}, row {number}, column '{column}': expected a number, a range such as 1-3 or *, "
                 f"found {repr(count) if count else 'nothing'}"
             )
-    slices = _slices(path, number, cell.get("slice", ""))
-    return PriorRow(number, _case_name(cell["case"]), slices, label, ",".join(betti))
+    slices, frames = (_span(path, number, column, cell.get(column, "")) for column in ("slice", "frame"))
+    case = cell["case"][1:] if cell["case"][0] == "'" and _FORMULA.match(cell["case"]) else cell["case"]
+    return PriorRow(number, case_name(case), slices, label, ",".join(betti), frames)
 
 
-def _slices(path: Path, number: int, text: str) -> tuple[int, int] | None:
+def _span(path: Path, number: int, column: str, text: str) -> Span:
     if text in ("", "*"):
         return None
-    if match := _SLICES.fullmatch(text):
+    if match := _SPAN.fullmatch(text):
         first = int(match[1])
         last = int(match[2] or first)
         if first <= last:
             return first, last
     raise UnreadableFile(
-        f"{path}, row {number}, column 'slice': expected a number, a range such as 3-8 or *, found '{text}'"
+        f"{path}, row {number}, column '{column}': expected a number, a range such as 3-8 or *, "
+        f"found '{text}'"
     )
 
 
 def _refuse_disagreement(path: Path, rows: tuple[PriorRow, ...]) -> None:
-    rivals: dict[tuple[str, str, float], list[PriorRow]] = {}
+    rivals: dict[tuple[str, str, tuple[float, float]], list[PriorRow]] = {}
     for row in rows:
-        rivals.setdefault((row.case, row.label, row._breadth), []).append(row)
+        rivals.setdefault((row.case, row.region, row.breadth), []).append(row)
     for group in rivals.values():
         group.sort(key=lambda row: row.slices or (0, 0))
         for place, first in enumerate(group, start=1):
-            for second in takewhile(first._meets, group[place:]):
-                if first.betti != second.betti:
+            last = math.inf if first.slices is None else first.slices[1]
+            for second in takewhile(_begins_by(last), group[place:]):
+                if first.betti != second.betti and first.meets(second):
                     earlier, later = sorted((first, second), key=lambda row: row.number)
                     raise UnreadableFile(
                         f"{path}: expected rows {earlier.number} and {later.number} to agree on "
                         f"'{first.case}', found {earlier.betti} and {later.betti} for the same slice"
+                        + (" and frame" if first.frames else "")
                     )
 
 
-def _case_name(case: str) -> str:
-    """The case without the suffix of an image file; other dots belong to the name."""
-    return case[: -len(suffix(case))] if is_image(case) else case
+def _begins_by(last: float) -> Callable[[PriorRow], bool]:
+    return lambda row: row.slices is None or row.slices[0] <= last

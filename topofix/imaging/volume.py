@@ -2,10 +2,12 @@
 
 A `Volume` holds the voxels in the file's own index order, never transposed and never padded, beside all that
 is needed to write another array onto exactly the same grid. World coordinates are RAS millimetres, as NIfTI
-has them.
+has them. Beside it stands what every reader of files asks of its voxels.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,10 @@ class Volume:
 
     Attributes:
         array: voxels of rank 2 or 3, axes in the file's index order: (i, j, k) of NIfTI, (x, y, z) of ITK's
-            formats, (row, column) of PNG, TIFF and JPEG.
-        spacing: mm per axis of `array`; 1.0 for PNG, TIFF and JPEG, which know no mm.
-        affine: `(4, 4)`, takes a voxel index to RAS mm; the identity for PNG, TIFF and JPEG.
+            formats and DICOM, (row, column) of PNG, TIFF and JPEG, (page, row, column) of a TIFF of several
+            pages, and what NumPy's files have.
+        spacing: mm per axis of `array`; 1.0 for pictures and NumPy's files, which know no mm.
+        affine: `(4, 4)`, takes a voxel index to RAS mm; the identity for pictures and NumPy's files.
         path: the file it came from.
         header: opaque; what `write` needs to keep all that the file's own format says of this grid.
     """
@@ -75,3 +78,41 @@ def check_shape(path: Path, shape: tuple[int, ...]) -> None:
         raise UnreadableFile(f"{path}: expected an image of 2 or 3 dimensions, found shape {shape}")
     if min(shape) < 1:
         raise UnreadableFile(f"{path}: expected voxels along every axis, found shape {shape}")
+
+
+def check_finite(volume: Volume) -> None:
+    """Refuses a geometry or voxels that are not finite.
+
+    Raises:
+        UnreadableFile: they are not; the message counts the voxels and names the first.
+    """
+    if not np.isfinite(volume.affine).all():
+        raise UnreadableFile(f"{volume.path}: expected a finite affine, found {volume.affine.tolist()}")
+    if not all(0 < step < math.inf for step in volume.spacing):
+        raise UnreadableFile(f"{volume.path}: expected a spacing above 0 mm, found {volume.spacing}")
+    if volume.array.dtype.kind == "f" and not (finite := np.isfinite(volume.array)).all():
+        first = tuple(int(index) for index in np.unravel_index(np.argmin(finite), finite.shape))
+        count = finite.size - np.count_nonzero(finite)
+        raise UnreadableFile(
+            f"{volume.path}: expected finite voxels, found {count} that are NaN or infinite, first at {first}"
+        )
+
+
+@contextmanager
+def intact(path: Path, kind: str) -> Iterator[None]:
+    """Turns whatever a decoder raises on damaged bytes into one sentence.
+
+    Args:
+        path: what is being decoded.
+        kind: what it is, such as `.nii file`.
+
+    Raises:
+        UnreadableFile: the decoder raised anything but this and a MemoryError.
+    """
+    try:
+        yield
+    except (UnreadableFile, MemoryError):
+        raise
+    except Exception as error:  # the kinds that the decoders raise on damaged bytes are many and undocumented
+        found = getattr(error, "strerror", None) or "one that is damaged, truncated or without its data file"
+        raise UnreadableFile(f"{path}: expected a complete {kind}, found: {found}") from error

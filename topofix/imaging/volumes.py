@@ -1,14 +1,14 @@
-"""Image files: NIfTI, NRRD, MetaImage, PNG and TIFF, found, read and written.
+"""Image files: NIfTI, NRRD, MetaImage, DICOM series, PNG, TIFF and NumPy's, found, read and written.
 
 What is handed on is whole: a file that is truncated, or holds voxels that are not finite, is refused here
 with one sentence and not later by a stranger. What is written appears whole or not at all.
 
-The bytes of a format are the business of `nifti`, `itk` and `pictures`, each with a `read` and a `write` that
-are called from here only: on damaged bytes they raise whatever their decoder raises, and what they write is a
-draft, its suffix in lower case.
+The bytes of a format are the business of `nifti`, `itk`, `dicom`, `pictures` and `arrays`, each with a `read`
+and most with a `write` that are called from here and from `maps` only: on damaged bytes they raise whatever
+their decoder raises, and what they write is a draft, its suffix in lower case.
 """
 
-import math
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -17,14 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from topofix.errors import InvalidArray, UnreadableFile, UnwritableFile
-from topofix.imaging import itk, nifti, pictures
-from topofix.imaging.volume import Volume, Voxels, check_shape
+from topofix.imaging import arrays, dicom, itk, nifti, pictures
+from topofix.imaging.volume import Volume, Voxels, check_finite, check_shape, intact
 
-__all__ = ["SUFFIXES", "Volume", "find_images", "is_image", "read", "stem", "suffix", "write"]
+__all__ = ["SUFFIXES", "WRITABLE", "Volume", "find_images", "is_image", "read", "stem", "suffix", "write"]
 
-_WRITABLE = (*nifti.SUFFIXES, *itk.SUFFIXES, *pictures.SUFFIXES)
-SUFFIXES = (*_WRITABLE, *pictures.READ_ONLY)
-"""The suffixes of the files that `read` understands; `write` too, but for JPEG, which alters voxels."""
+WRITABLE = (*nifti.SUFFIXES, *itk.SUFFIXES, *pictures.SUFFIXES)
+"""The suffixes of the files that `write` writes."""
+
+SUFFIXES = (*WRITABLE, *pictures.READ_ONLY, *arrays.SUFFIXES)
+"""The suffixes of the files that `read` understands. JPEG alters voxels and NumPy's files have no geometry,
+so neither is written."""
 
 _STORED_AS: dict[str, npt.DTypeLike] = {"bool": np.uint8, "float16": np.float32}  # no format knows these
 
@@ -63,6 +66,9 @@ def is_image(path: Path | str) -> bool:
 def find_images(path: Path | str) -> list[Path]:
     """The image files of a folder and the folders in it, sorted; hidden ones are left out.
 
+    A folder that holds a DICOM series is itself one image, whatever its files are called. NumPy's files are
+    left out, because nnU-Net puts its probabilities as such beside every label map.
+
     Args:
         path: a folder, or a file, which is returned as it is.
 
@@ -80,25 +86,33 @@ def find_images(path: Path | str) -> list[Path]:
         raise UnreadableFile(f"{path}: expected a file or a folder, found nothing there")
     if path.is_file():
         return [path]
-    return sorted(
-        found
-        for found in path.rglob("*")
-        if is_image(found)
-        and found.is_file()
-        and not any(part.startswith(".") for part in found.relative_to(path).parts)
-    )
+    images: set[Path] = set()
+    for found in path.rglob("*"):
+        if any(part.startswith(".") for part in found.relative_to(path).parts) or not found.is_file():
+            continue
+        if is_image(found):
+            if suffix(found) not in arrays.SUFFIXES:
+                images.add(found)
+        elif found.parent not in images and dicom.is_slice(found):
+            images.add(found.parent)
+    return sorted(images)
 
 
-def read(path: Path | str) -> Volume:
-    """Reads one image file whole; the suffix names the format.
+def read(path: Path | str, like: Path | str | None = None) -> Volume:
+    """Reads one image file whole, or the folder of a DICOM series; the suffix names the format.
 
     Integers stay integers. NIfTI's scaling is applied: 8 and 16 bit integers become float32, wider ones
     float64. Trailing axes of size 1 beyond the third are dropped. Colour becomes luminance; the indices of a
-    palette are kept, since label maps are stored that way.
+    palette are kept, since label maps are stored that way. A TIFF of several pages is a stack with the pages
+    along its first axis, as they lie in the file and as NumPy's users have it.
+
+    Args:
+        path: the file or folder.
+        like: an image of the same shape whose geometry counts, for files that have none.
 
     Raises:
         UnreadableFile: the file is missing, damaged, truncated, of an unknown or unsupported kind, or holds
-            voxels or a geometry that are not finite.
+            voxels or a geometry that are not finite, or is not of the shape of `like`.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -110,22 +124,18 @@ def read(path: Path | str) -> Volume:
     path = Path(path)
     if not path.exists():
         raise UnreadableFile(f"{path}: expected an image file, found nothing there")
-    if path.is_dir():
-        raise UnreadableFile(f"{path}: expected an image file, found a folder")
-    kind = suffix(path)
-    if kind not in SUFFIXES:
-        raise UnreadableFile(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found '{kind}'")
-    reader = nifti.read if kind in nifti.SUFFIXES else itk.read if kind in itk.SUFFIXES else pictures.read
-    try:
-        volume = reader(path)
-    except (UnreadableFile, MemoryError):
-        raise
-    except Exception as error:  # the kinds that the decoders raise on damaged bytes are many and undocumented
-        found = getattr(error, "strerror", None) or "one that is damaged, truncated or without its data file"
-        raise UnreadableFile(f"{path}: expected a complete {kind} file, found: {found}") from error
+    with intact(path, "DICOM series" if path.is_dir() else f"{suffix(path)} file"):
+        volume = _decode(path)
     check_shape(path, volume.array.shape)
-    _check_finite(volume)
-    return volume
+    check_finite(volume)
+    if like is None:
+        return volume
+    grid = read(like)
+    if grid.array.shape != volume.array.shape:
+        raise UnreadableFile(
+            f"{path}: expected the shape of {like}, {grid.array.shape}, found {volume.array.shape}"
+        )
+    return dataclasses.replace(volume, spacing=grid.spacing, affine=grid.affine, header=grid.header)
 
 
 def write(path: Path | str, array: Voxels, like: Volume) -> None:
@@ -139,7 +149,7 @@ def write(path: Path | str, array: Voxels, like: Volume) -> None:
     Args:
         path: the output; missing folders are made.
         array: of the shape of `like.array`. PNG and TIFF hold whole numbers in 0 ... 65535 as 8 or 16 bit,
-            TIFF also float32. `bool` is written as uint8.
+            TIFF also float32, and several pages, one per index of the first axis. `bool` is written as uint8.
         like: the volume whose geometry counts.
 
     Raises:
@@ -155,8 +165,8 @@ def write(path: Path | str, array: Voxels, like: Volume) -> None:
     """
     path, array = Path(path), np.asarray(array)
     kind = suffix(path)
-    if kind not in _WRITABLE:
-        raise UnwritableFile(f"{path}: expected a file ending in {', '.join(_WRITABLE)}, found '{kind}'")
+    if kind not in WRITABLE:
+        raise UnwritableFile(f"{path}: expected a file ending in {', '.join(WRITABLE)}, found '{kind}'")
     if array.shape != like.array.shape:
         raise InvalidArray(f"{path}: expected an array of shape {like.array.shape}, found {array.shape}")
     if array.dtype.kind not in "buif":
@@ -178,14 +188,19 @@ def write(path: Path | str, array: Voxels, like: Volume) -> None:
         raise UnwritableFile(f"{path}: cannot be written ({reason})") from error
 
 
-def _check_finite(volume: Volume) -> None:
-    if not np.isfinite(volume.affine).all():
-        raise UnreadableFile(f"{volume.path}: expected a finite affine, found {volume.affine.tolist()}")
-    if not all(0 < step < math.inf for step in volume.spacing):
-        raise UnreadableFile(f"{volume.path}: expected a spacing above 0 mm, found {volume.spacing}")
-    if volume.array.dtype.kind == "f" and not (finite := np.isfinite(volume.array)).all():
-        first = tuple(int(index) for index in np.unravel_index(np.argmin(finite), finite.shape))
-        count = finite.size - np.count_nonzero(finite)
-        raise UnreadableFile(
-            f"{volume.path}: expected finite voxels, found {count} that are NaN or infinite, first at {first}"
-        )
+def _decode(path: Path) -> Volume:
+    """Reads with the decoder that the suffix names."""
+    kind = suffix(path)
+    if path.is_dir():
+        return dicom.read(path)
+    if kind in nifti.SUFFIXES:
+        return nifti.read(path)
+    if kind in itk.SUFFIXES:
+        return itk.read(path)
+    if kind in arrays.SUFFIXES:
+        return arrays.read(path)
+    if kind in SUFFIXES:
+        return pictures.read(path)
+    if dicom.is_slice(path):
+        raise UnreadableFile(f"{path}: expected the folder of a DICOM series, found one of its files")
+    raise UnreadableFile(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found '{kind}'")

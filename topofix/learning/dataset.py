@@ -97,15 +97,20 @@ class Patches(torch.utils.data.Dataset[dict[str, Tensor]]):
         return len(self._items)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        (patch,) = self._transform(self._items[index])
+        from monai.data.meta_obj import get_track_meta, set_track_meta
+
+        tracked = get_track_meta()
+        set_track_meta(False)  # patches never go back to a file, and tracking costs a third of the time
+        try:
+            (patch,) = self._transform(self._items[index])
+        finally:
+            set_track_meta(tracked)  # a setting of the whole process, and not ours
         return {key: torch.as_tensor(np.asarray(patch[key])) for key in ("image", "label")}
 
 
 def _transforms(config: NetworkConfig, augment: bool) -> Any:
     from monai import transforms as t
-    from monai.data.meta_obj import set_track_meta
 
-    set_track_meta(False)  # patches never go back to a file, and tracking costs a third of the time
     both, size, rank = ["image", "label"], config.patch_size, config.dimensions
     classes = len(config.labels) + 1
     crop = [

@@ -31,9 +31,11 @@ class NetworkConfig:
     Attributes:
         dimensions: 2 or 3, the rank of what the network sees.
         labels: Names of the label values 1, 2, ... in order; value 0 is the background.
-        spacing: Voxel size in mm that images are resampled to, one per dimension.
+        spacing: Voxel size in mm that images are resampled to, one per dimension; empty only for a network of
+            somebody else's, where it is the image's own.
         patch_size: Voxels of a training patch, one per dimension.
-        channels: Feature maps on each level of the U-net; every further level halves the resolution.
+        channels: Feature maps on each level of the U-net; every further level halves the resolution. Empty
+            for a network of somebody else's.
     """
 
     dimensions: int
@@ -45,23 +47,27 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.dimensions not in (2, 3):
             raise InvalidCheckpoint(f"expected a network of 2 or 3 dimensions, got {self.dimensions}")
-        if len(self.spacing) != self.dimensions or len(self.patch_size) != self.dimensions:
+        sizes = {
+            len(self.patch_size),
+            len(self.spacing) if self.spacing or self.channels else self.dimensions,
+        }
+        if sizes != {self.dimensions}:
             raise InvalidCheckpoint(
                 f"expected {self.dimensions} numbers for spacing and patch size, "
                 f"got {self.spacing} and {self.patch_size}"
             )
-        if not self.labels or len(self.channels) < 3:
+        if not self.labels or len(self.channels) in (1, 2):
             raise InvalidCheckpoint("expected at least one label name and three levels of channels")
         folded = {label.strip().casefold() for label in self.labels}
         if len(folded) < len(self.labels) or "" in folded:
             raise InvalidCheckpoint(f"expected a name of its own for every label, got {self.labels}")
-        if min(self.spacing) <= 0 or min(self.patch_size) < 1 or min(self.channels) < 1:
+        if min(self.spacing, default=1) <= 0 or min(*self.patch_size, *self.channels) < 1:
             raise InvalidCheckpoint(f"expected positive sizes in a network's configuration, got {self}")
 
     @property
     def divisor(self) -> int:
         """Every side of what the network sees is a multiple of this."""
-        return int(2 ** (len(self.channels) - 1))
+        return int(2 ** max(0, len(self.channels) - 1))
 
     @property
     def label_values(self) -> dict[str, int]:
@@ -93,6 +99,9 @@ def build(config: NetworkConfig, seed: int = 0) -> nn.Module:
         config: What to build.
         seed: Seeds the initial weights, without touching torch's global generator.
 
+    Raises:
+        InvalidCheckpoint: A configuration without channels.
+
     Example:
         >>> config = NetworkConfig(2, ("disc",), (1.0, 1.0), (32, 32), channels=(4, 8, 8))
         >>> build(config)(torch.zeros(1, 1, 32, 32)).shape
@@ -101,6 +110,8 @@ def build(config: NetworkConfig, seed: int = 0) -> nn.Module:
     from monai.networks.nets import DynUNet  # MONAI takes seconds to import
 
     levels = len(config.channels)
+    if not levels:
+        raise InvalidCheckpoint("expected a configuration of topofix with channels, found one without")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = DynUNet(

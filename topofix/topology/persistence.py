@@ -152,18 +152,21 @@ def barcodes(
     """
     if not min_persistence >= 0:
         raise InvalidArray(f"min_persistence: expected a number that is not negative, got {min_persistence}")
-    stacked = isinstance(fields, np.ndarray) and len(fields) > 0
-    if stacked:
+    images: Field | list[Field]
+    if isinstance(fields, np.ndarray) and len(fields) > 0:
         _checked(fields[0], "field", connectivity)
         images = _floating(fields)
     else:
         images = [_floating(_checked(field, "field", connectivity)) for field in fields]
-    compute = _kernel.barcodes_of_stack if stacked else _kernel.barcodes_of_list
     count = _thread_count(threads)
     try:
-        dimension, birth, death, sizes = compute(images, connectivity == "face", min_persistence, count)
+        if isinstance(images, list):
+            found = _kernel.barcodes_of_list(images, connectivity == "face", min_persistence, count)
+        else:
+            found = _kernel.barcodes_of_stack(images, connectivity == "face", min_persistence, count)
     except ValueError as error:
         raise InvalidArray(f"field: {_why_not_finite(images) or error}") from None
+    dimension, birth, death, sizes = found
     birth, death = birth.view(np.int64), death.view(np.int64)  # the type that NumPy calls so on every machine
     ends = np.cumsum(sizes)
     parts = [slice(end - size, end) for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]

@@ -20,53 +20,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from topofix.errors import InvalidPrior
+from topofix.topology.claims import Claim, refuse_contradictions
+from topofix.topology.ranges import Range
+
+__all__ = ["FOREGROUND", "Constraint", "Prior", "Range", "check_texts"]
 
 FOREGROUND: tuple[int, ...] = ()
 """The region that holds every label."""
 
 _FEATURES = {2: ("components", "holes"), 3: ("components", "tunnels", "voids")}
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """How often a feature may occur.
-
-    Attributes:
-        low: the smallest count allowed.
-        high: the largest count allowed, or None for no limit.
-
-    >>> 2 in Range(1, 3), 4 in Range(1, 3), 4 in Range(1, None)
-    (True, False, True)
-    """
-
-    low: int
-    high: int | None
-
-    def __post_init__(self) -> None:
-        if self.low < 0 or (self.high is not None and self.high < self.low):
-            raise InvalidPrior(f"range: expected 0 <= low <= high, got {self.low} and {self.high}")
-
-    def __contains__(self, count: int) -> bool:
-        return self.error(count) == 0
-
-    def __str__(self) -> str:
-        """The form that people type.
-
-        >>> [str(wish) for wish in (Range(1, 1), Range(1, 3), Range(1, None), Range(0, None))]
-        ['1', '1-3', '1-', '*']
-        """
-        if self.high is None:
-            return f"{self.low}-" if self.low else "*"
-        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
-
-    def error(self, count: int) -> int:
-        """How many features there are too many or too few.
-
-        >>> Range(1, 3).error(5), Range(1, 3).error(0), Range(1, None).error(7)
-        (2, 1, 0)
-        """
-        surplus = 0 if self.high is None else count - self.high
-        return max(self.low - count, surplus, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +92,9 @@ class Constraint:
         """
         return sum(wish.error(count) for wish, count in zip(self.betti, counts, strict=True))
 
+    def _claim(self) -> Claim:
+        return Claim(str(self), self.name(), frozenset(self.region), self.betti, self.weights)
+
 
 @dataclass(frozen=True, slots=True)
 class Prior:
@@ -146,21 +111,7 @@ class Prior:
         object.__setattr__(self, "constraints", tuple(dict.fromkeys(self.constraints)))
         if not self.constraints:
             raise InvalidPrior("prior: expected at least one constraint such as 1,0 or 2:1,1, got none")
-        seen: dict[tuple[int, ...], Constraint] = {}
-        for constraint in self.constraints:
-            first, other = self.constraints[0], seen.setdefault(constraint.region, constraint)
-            if len(constraint.betti) != len(first.betti):
-                raise InvalidPrior(
-                    f"prior {constraint}: expected {len(first.betti)} numbers as in {first}, "
-                    f"got {len(constraint.betti)}"
-                )
-            if other != constraint:
-                what = "numbers" if other.betti != constraint.betti else "weights"
-                raise InvalidPrior(
-                    f"prior {constraint}: expected one constraint for {constraint.name()}, "
-                    f"got other {what} in {other}"
-                )
-        _check_unions(self.constraints, FOREGROUND)
+        refuse_contradictions([constraint._claim() for constraint in self.constraints])
 
     @classmethod
     def parse(
@@ -168,6 +119,7 @@ class Prior:
         texts: str | Sequence[str],
         labels: Mapping[str, int] | None = None,
         dimensions: int | None = None,
+        weights: Sequence[Sequence[float]] | None = None,
     ) -> "Prior":
         """Read a prior as people type it.
 
@@ -175,6 +127,8 @@ class Prior:
             texts: constraints, several to a text if separated by spaces or semicolons.
             labels: the label of every name; when given, labels that are not in it are refused.
             dimensions: how many numbers `absent` stands for, when no other constraint shows it.
+            weights: those of each text, which then holds one constraint: none, one for every dimension, or
+                one per dimension.
 
         Raises:
             InvalidPrior: with one sentence that names the text, what was expected and what came.
@@ -182,23 +136,27 @@ class Prior:
         >>> heart = {"left ventricle": 3, "wall": 2, "scar": 4}
         >>> str(Prior.parse("Left Ventricle:1,0 2+3:1-,*; 4:absent", heart))
         '3:1,0 2+3:1-,* 4:0,0'
+        >>> Prior.parse(["wall:1,1"], heart, weights=[[2]]).constraints[0].weights
+        (2.0, 2.0)
         """
         known = None if labels is None else {name: label for name, label in labels.items() if label != 0}
-        pieces = [piece for text in ([texts] if isinstance(texts, str) else texts) for piece in _split(text)]
+        pieces = _pieces([texts] if isinstance(texts, str) else texts, whole=weights is not None)
         read = [(piece, *_read_constraint(piece, known)) for piece in pieces]
         rank = next((len(numbers) for _, _, numbers in read if numbers), dimensions)
         constraints = []
-        for piece, region, numbers in read:
+        for (piece, region, numbers), given in zip(read, weights or [()] * len(read), strict=True):
             if not numbers:
                 if rank is None:
                     raise InvalidPrior(
                         f"prior {piece!r}: expected numbers such as 0,0 or 0,0,0, got 'absent' without them"
                     )
                 numbers = (Range(0, 0),) * rank
-            constraints.append(Constraint(region, numbers))
+            each = tuple(map(float, given))
+            constraints.append(Constraint(region, numbers, each * len(numbers) if len(each) == 1 else each))
         prior = cls(tuple(constraints))
         if known:
-            _check_unions(prior.constraints, tuple(sorted(set(known.values()))))
+            claims = [constraint._claim() for constraint in prior.constraints]
+            refuse_contradictions(claims, frozenset(known.values()))
         return prior
 
     def __str__(self) -> str:
@@ -237,18 +195,52 @@ class Prior:
             )
 
 
-def check_numbers(texts: Sequence[str]) -> None:
+def check_texts(texts: Sequence[str], *, whole: bool = False) -> None:
     """Refuse what can be no prior whatever labels there are, before an image or a model is looked at.
+
+    Names count as labels of their own, so that a union of names is held against its parts already here.
+
+    Args:
+        texts: constraints as people type them.
+        whole: whether each text is one constraint, whose label's name may then hold any sign.
 
     Raises:
         InvalidPrior: with one sentence that names the text, what was expected and what came.
 
-    >>> check_numbers(["any name:1,0", "absent"])
+    >>> check_texts(["any name:1,0", "2:absent"])
+    >>> check_texts(["wall:1,1 cavity:1,0 wall+cavity:3,0"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    topofix.errors.InvalidPrior: prior wall+cavity:3,0: expected at most 2 components, which is what ... got 3
     """
-    for piece in (piece for text in texts for piece in _split(text)):
-        _, numbers = _read_constraint(piece.rpartition(":")[2], None)
-        if numbers:
-            Constraint(FOREGROUND, numbers)
+    read = [(text, _read_numbers(text, text.rpartition(":")[2])) for text in _pieces(texts, whole=whole)]
+    rank = next((len(numbers) for _, numbers in read if numbers), 2)
+    claims = []
+    for text, numbers in read:
+        region, colon, _ = text.rpartition(":")
+        betti = Constraint(FOREGROUND, numbers or (Range(0, 0),) * rank).betti
+        parts = _spelled(text, region) if colon else frozenset()
+        claims.append(Claim(text, region or "foreground", parts, betti))
+    refuse_contradictions(claims)
+
+
+def _spelled(text: str, region: str) -> frozenset[str | int]:
+    """The labels of a region as far as they are known without a list of names; none for the foreground."""
+    if _folded(region) == "foreground":
+        return frozenset()
+    parts = [_folded(part) for part in region.split("+")]
+    if "" in parts:  # a name that begins or ends with a plus sign, or nothing at all
+        parts = [_folded(region)]
+    numbers = {part: int(part) for part in parts if re.fullmatch(r"\d+", part, re.ASCII)}
+    if 0 in numbers.values():
+        raise InvalidPrior(f"prior {text!r}: expected labels from 1 on, got 0, which is the background")
+    return frozenset(numbers.get(part, part) for part in parts)
+
+
+def _pieces(texts: Sequence[str], *, whole: bool) -> list[str]:
+    """One text per constraint."""
+    if whole:
+        return [re.sub(r"\s*([,:+])\s*", r"\1", text).strip() for text in texts]
+    return [piece for text in texts for piece in _split(text)]
 
 
 def _split(text: str) -> Iterator[str]:
@@ -270,17 +262,22 @@ def _split(text: str) -> Iterator[str]:
 def _read_constraint(
     text: str, labels: Mapping[str, int] | None
 ) -> tuple[tuple[int, ...], tuple[Range, ...]]:
-    """Region and numbers of one constraint; no numbers when it says `absent`."""
+    """Region and numbers of one constraint."""
     region, colon, numbers = text.rpartition(":")
     named = _read_region(text, region, labels) if colon else FOREGROUND
+    return named, _read_numbers(text, numbers)
+
+
+def _read_numbers(text: str, numbers: str) -> tuple[Range, ...]:
+    """The numbers of a constraint; none when it says `absent`."""
     if numbers.lower() == "absent":
-        return named, ()
+        return ()
     ranges = tuple(_read_range(text, number) for number in numbers.split(","))
     if len(ranges) not in _FEATURES:
         raise InvalidPrior(
             f"prior {text!r}: expected two numbers for 2-D topology or three for 3-D, got {len(ranges)}"
         )
-    return named, ranges
+    return ranges
 
 
 def _read_range(text: str, number: str) -> Range:
@@ -326,43 +323,3 @@ def _read_label(text: str, part: str, by_name: Mapping[str, int], labels: Mappin
 def _folded(name: str) -> str:
     """A name as it is compared: in any case, with any spaces."""
     return " ".join(re.sub(r"\s*([,:+])\s*", r"\1", name).split()).casefold()
-
-
-def _check_unions(constraints: Sequence[Constraint], every_label: tuple[int, ...]) -> None:
-    """Refuse a union that contradicts its parts, as far as components alone can prove it.
-
-    Every component of a union holds a component of a part, so there are at most as many as the parts have
-    together; and where a part is, the union is.
-    """
-    for union in constraints:
-        labels = union.region or every_label
-        parts = [
-            part
-            for part in constraints
-            if part.region
-            and part.region != union.region
-            and (not union.region or set(part.region) < set(labels))
-        ]
-        for part in parts:
-            if union.betti[0].high == 0 and part.betti[0].low > 0:
-                raise InvalidPrior(f"prior {union}: expected room for its part {part}, got an absent union")
-        most = _most_components(frozenset(labels), parts) if labels else None
-        if most is not None and union.betti[0].low > most:
-            raise InvalidPrior(
-                f"prior {union}: expected at most {most} components, which is what its parts have together, "
-                f"got {union.betti[0]}"
-            )
-
-
-def _most_components(labels: frozenset[int], parts: Sequence[Constraint]) -> int | None:
-    """The fewest components that disjoint parts allow the labels to have; None where they do not say."""
-    if not labels:
-        return 0
-    bounds = []
-    for part in parts:
-        region, high = frozenset(part.region), part.betti[0].high
-        if min(labels) in region and region <= labels and high is not None:
-            rest = _most_components(labels - region, parts)
-            if rest is not None:
-                bounds.append(high + rest)
-    return min(bounds, default=None)

@@ -1,0 +1,128 @@
+"""Images in memory come back as what they were, with the topology that was asked for."""
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+import SimpleITK
+import torch
+
+from topofix.api import refine
+from topofix.errors import InvalidArray, InvalidPrior
+from topofix.imaging.volume import Volume
+from topofix.imaging.volumes import read, write
+from topofix.pipeline import refine as refine_file
+from topofix.records import CaseOptions, Outcome
+from topofix.request import PriorRequest
+from topofix.topology.persistence import betti
+
+LABELS = CaseOptions(input_type="labels")
+OBLIQUE = np.array([[1.2, 0.3, 0, -20], [-0.3, 1.2, 0, 14], [0, 0, 2.5, 7], [0, 0, 0, 1]])
+
+
+def broken() -> np.ndarray:
+    """A ball of probability 0.9 with a void, and a smaller one of 0.7 beside it."""
+    field = np.where(phantoms.two_balls().mask, 0.9, 0.1).astype(np.float32)
+    field[..., 12:] = np.where(field[..., 12:] > 0.5, 0.7, 0.1)
+    field[6, 6, 6] = 0.3
+    assert betti(field > 0.5) == (2, 0, 1)
+    return field
+
+
+def test_an_array_comes_back_as_an_array():
+    result = refine(broken(), "1,0,0")
+    assert result.record.outcome is Outcome.SATISFIED
+    assert betti(result.labels) == (1, 0, 0)
+    assert (result.labels.dtype, result.labels.shape) == (np.uint8, broken().shape)
+    np.testing.assert_array_equal(result.probabilities.argmax(0), result.labels)
+
+
+def test_a_tensor_comes_back_as_a_tensor():
+    result = refine(torch.from_numpy(broken()).requires_grad_(), "1,0,0")
+    assert isinstance(result.labels, torch.Tensor)
+    np.testing.assert_array_equal(result.labels, refine(broken(), "1,0,0").labels)
+
+
+def test_a_nibabel_image_comes_back_in_its_place():
+    image = nib.Nifti1Image(broken(), OBLIQUE)
+    result = refine(image, "1,0,0")
+    assert isinstance(result.labels, nib.Nifti1Image)
+    np.testing.assert_array_equal(result.labels.affine, image.affine)
+    assert result.labels.get_data_dtype() == np.uint8
+    assert betti(np.asarray(result.labels.dataobj)) == (1, 0, 0)
+
+
+def test_a_simpleitk_image_comes_back_in_its_place():
+    image = SimpleITK.GetImageFromArray(broken())
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetOrigin((5.0, -6.0, 7.0))
+    image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))
+    result = refine(image, "1,0,0")
+    for geometry in ("GetSpacing", "GetOrigin", "GetDirection", "GetSize"):
+        assert getattr(result.labels, geometry)() == getattr(image, geometry)()
+    assert betti(SimpleITK.GetArrayFromImage(result.labels)) == (1, 0, 0)
+
+
+def test_a_file_and_the_same_image_in_memory_end_alike(tmp_path):
+    field, steps = broken(), (1.0, 1.0, 2.5)
+    write(tmp_path / "map.nii.gz", field, like=Volume(field, steps, np.diag([*steps, 1.0]), tmp_path))
+    options = CaseOptions(input_type="probabilities")
+    refine_file(tmp_path / "map.nii.gz", tmp_path / "out.nii.gz", PriorRequest(("1,0,0",)), options)
+    np.testing.assert_array_equal(
+        refine(field, "1,0,0", spacing=steps).labels, read(tmp_path / "out.nii.gz").array
+    )
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_channels_may_stand_on_any_axis(axis):
+    field = broken()
+    softmax = np.stack([1 - field, field * 0.9, field * 0.1])
+    result = refine(np.moveaxis(softmax, 0, axis), "1:1,0,0", channel_axis=axis)
+    assert betti(result.labels == 1) == (1, 0, 0)
+    assert len(result.probabilities) == 3
+
+
+@pytest.mark.parametrize("axis", [0, 3])
+def test_channels_of_a_nibabel_image_have_no_spacing(axis):
+    field = broken()
+    array = np.stack([1 - field, field], axis)
+    image = nib.Nifti1Image(array, np.diag([1.0, 1.0, 2.5, 1.0]))
+    image.header.set_zooms((9.0, 1.0, 1.0, 2.5) if axis == 0 else (1.0, 1.0, 2.5, 9.0))
+    labels = refine(image, "1:1,0,0", channel_axis=axis).labels
+    np.testing.assert_array_equal(
+        labels.dataobj, refine(array, "1:1,0,0", channel_axis=axis, spacing=(1.0, 1.0, 2.5)).labels
+    )
+    assert labels.shape == field.shape
+
+
+def test_components_of_a_simpleitk_image_are_channels():
+    field = broken()
+    image = SimpleITK.GetImageFromArray(np.stack([1 - field, field], -1), isVector=True)
+    assert betti(SimpleITK.GetArrayFromImage(refine(image, "1:1,0,0").labels)) == (1, 0, 0)
+
+
+def test_a_label_map_can_be_corrected_without_probabilities():
+    mask = phantoms.ring().mask.astype(np.uint8)
+    mask[10, 12:20] = 0
+    result = refine(mask, "1,1", options=LABELS)
+    assert betti(result.labels) == (1, 1)
+    assert (result.labels != mask).sum() < 20
+
+
+@pytest.mark.parametrize(
+    ("image", "settings", "error", "sentence"),
+    [
+        (np.zeros(4), {}, InvalidArray, "expected 2 or 3 axes of space"),
+        (np.zeros((2, 0)), {}, InvalidArray, "expected 2 or 3 axes of space"),
+        (np.full((4, 4), np.nan), {}, InvalidArray, "expected finite real numbers"),
+        (np.zeros((4, 4), complex), {}, InvalidArray, "expected finite real numbers, got complex128"),
+        (np.full((4, 4), 1.5), {}, InvalidArray, "image: expected probabilities from 0 to 1"),
+        (np.zeros((4, 4)), {"spacing": (1.0, 0.0)}, InvalidArray, "spacing: expected 2 lengths above 0 mm"),
+        (np.zeros((4, 4)), {"spacing": (1.0,)}, InvalidArray, "spacing: expected 2 lengths"),
+        (np.zeros((3, 4, 4)), {"channel_axis": 0, "options": LABELS}, InvalidArray, "expected no channels"),
+        (np.zeros((2, 4, 4)), {"channel_axis": 0}, InvalidPrior, "got 3 in 1,0,0"),
+    ],
+)
+def test_what_cannot_be_is_refused(image, settings, error, sentence):
+    with pytest.raises(error, match=sentence):
+        refine(image, "1,0,0", **settings)

@@ -1,0 +1,156 @@
+"""Refinement of images in memory: arrays, tensors, nibabel and SimpleITK images in, the same kind out.
+
+    from topofix.api import refine
+
+    result = refine(probabilities, "1,0,0", spacing=(0.8, 0.8, 2.5))
+    result.labels, result.record.outcome
+
+It is the same pipeline as `topofix refine`, less the files.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from topofix.errors import InvalidArray
+from topofix.imaging.maps import Maps
+from topofix.imaging.volume import Affine, Volume, Voxels
+from topofix.pipeline import refine_prediction
+from topofix.prediction import predict_maps, predict_volume
+from topofix.records import CaseOptions, Record, RefinementOptions
+from topofix.request import PriorRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What became of an image in memory.
+
+    Attributes:
+        labels: The label map, (*S) uint8, of the kind that the image was: a NumPy array, a torch tensor on
+            the same device, a nibabel or a SimpleITK image with the same geometry.
+        probabilities: (K + 1, *S), channel 0 the background.
+        record: What was asked, found and changed; the same as the JSON beside a file.
+    """
+
+    labels: Any
+    probabilities: Voxels
+    record: Record
+
+
+def refine(
+    image: Any,
+    betti: str | Sequence[str],
+    *,
+    spacing: Sequence[float] | None = None,
+    channel_axis: int | None = None,
+    options: CaseOptions = CaseOptions(input_type="probabilities"),
+    refinement: RefinementOptions = RefinementOptions(),
+) -> Result:
+    """Gives an image in memory the topology that was asked for.
+
+    Args:
+        image: Probabilities, or by `options.input_type` a scan or a label map: a NumPy array, a torch tensor,
+            a nibabel image or a SimpleITK image, of rank 2 or 3. Probabilities may have a channel axis.
+        betti: The prior, as on the command line: `1,0,0`, `2:1,1`, or several of them.
+        spacing: mm per axis, without the channels'; None takes the image's own, and 1 for arrays and tensors.
+        channel_axis: Axis of the channels; None where there are none. SimpleITK keeps channels as components.
+        options: What the image is, network, connectivity, slice axis.
+        refinement: Stages, steps, learning rates.
+
+    Raises:
+        TopofixError: An image or a prior that cannot be, or do not fit each other.
+
+    Example:
+        >>> field = np.full((12, 12), 0.1)
+        >>> field[2:5, 2:5], field[7:10, 7:10] = 0.9, 0.6     # two pieces where one is asked for
+        >>> result = refine(field, "1,0")
+        >>> result.record.outcome.name, result.labels.shape
+        ('SATISFIED', (12, 12))
+    """
+    source = _source(image)
+    maps = _on_grid(source, channel_axis, spacing)
+    request = PriorRequest((betti,) if isinstance(betti, str) else tuple(betti))
+    if options.input_type == "probabilities":
+        prediction, priors = predict_maps(maps, "image", options, request)
+    elif len(maps.array) == 1:
+        prediction, priors = predict_volume(maps.grid, options, request)
+    else:
+        raise InvalidArray(f"image: expected no channels in {options.input_type}, got {len(maps.array)}")
+    refined = refine_prediction(maps.grid, prediction, priors, request, options, refinement)
+    probabilities = torch.softmax(refined.logits, 0).numpy()
+    return Result(source.like(refined.labels), probabilities, refined.record)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Source:
+    """An image of any kind as an array, and the way back."""
+
+    array: Voxels
+    like: Callable[[Voxels], Any]
+    spacing: tuple[float, ...] | None = None
+    affine: Affine | None = None
+    channel_axis: int | None = None
+
+
+def _on_grid(source: _Source, channel_axis: int | None, spacing: Sequence[float] | None) -> Maps:
+    """The image with its channels first, checked, on the grid that results are given on."""
+    array, steps = source.array, list(source.spacing or ())
+    axis = source.channel_axis if channel_axis is None else channel_axis
+    if axis is not None:
+        if len(steps) == array.ndim:
+            del steps[axis]  # what a header says of the channels
+        array = np.moveaxis(array, axis, 0)
+    else:
+        array = array[None]
+    rank = array.ndim - 1
+    if rank not in (2, 3) or 0 in array.shape:
+        raise InvalidArray(f"image: expected 2 or 3 axes of space, got shape {source.array.shape}")
+    if array.dtype.kind not in "buif" or not np.isfinite(array).all():
+        raise InvalidArray(f"image: expected finite real numbers, got {array.dtype}")
+    steps = [float(step) for step in spacing or steps or (1.0,) * rank]
+    if len(steps) != rank or min(steps) <= 0:
+        raise InvalidArray(f"spacing: expected {rank} lengths above 0 mm, got {steps}")
+    affine = np.diag([*steps, 1.0, 1.0][:4]) if source.affine is None else source.affine
+    layout = "single map" if axis is None else f"channels on axis {axis}"
+    return Maps(array, Volume(array[0], tuple(steps), affine, Path("image")), layout)
+
+
+def _source(image: Any) -> _Source:
+    if isinstance(image, torch.Tensor):
+        array = image.detach().cpu().numpy()
+        return _Source(array, lambda labels: torch.from_numpy(labels).to(image.device))
+    if hasattr(image, "dataobj") and hasattr(image, "affine"):  # nibabel's images, whatever the format
+        return _of_nibabel(image)
+    if hasattr(image, "GetDirection"):
+        return _of_simpleitk(image)
+    return _Source(np.asarray(image), lambda labels: labels)
+
+
+def _of_nibabel(image: Any) -> _Source:
+    def like(labels: Voxels) -> Any:
+        made = type(image)(labels, image.affine, image.header)
+        made.set_data_dtype(labels.dtype)
+        return made
+
+    return _Source(np.asarray(image.dataobj), like, tuple(image.header.get_zooms()), image.affine)
+
+
+def _of_simpleitk(image: Any) -> _Source:
+    """ITK's arrays have the first index last, and channels behind it."""
+    import SimpleITK
+
+    channels = image.GetNumberOfComponentsPerPixel() > 1
+    array = SimpleITK.GetArrayFromImage(image)
+    axes = (*reversed(range(image.GetDimension())), image.GetDimension())
+    array = array.transpose(axes[: array.ndim])
+
+    def like(labels: Voxels) -> Any:
+        made = SimpleITK.GetImageFromArray(np.ascontiguousarray(labels.T))
+        made.CopyInformation(image)  # type: ignore[no-untyped-call]
+        return made
+
+    return _Source(array, like, image.GetSpacing(), None, -1 if channels else None)

@@ -1,0 +1,132 @@
+"""A DICOM series, the files of one scan in one folder, in only; by SimpleITK's GDCM.
+
+GDCM's own search leaves out files that it cannot read, and ITK stacks what it is given: a scan with a missing
+slice would come out shorter, or bent. So the slices are found, ordered and checked here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from topofix.errors import UnreadableFile
+from topofix.imaging.itk import RAS_LPS
+from topofix.imaging.volume import Affine, Volume
+
+_MAGIC_AT = 128
+_MAGIC = b"DICM"
+_SERIES = "0020|000e"  # Series Instance UID
+_TOLERANCE = 0.05  # of the distance of two slices; scanners round positions
+
+
+class _Slice(NamedTuple):
+    """What the header of one file says, in LPS mm."""
+
+    path: Path
+    series: str
+    size: tuple[int, ...]
+    origin: tuple[float, ...]
+    spacing: tuple[float, ...]
+    direction: tuple[float, ...]
+    pixel: int
+
+    @property
+    def plane(self) -> tuple[float, ...]:
+        """What all slices of a scan have in common: size, pixel size and orientation."""
+        return (*self.size, *self.spacing[:2], *self.direction)
+
+
+def is_slice(path: Path) -> bool:
+    """Whether a file is DICOM by its content, whatever its name, and no table of contents."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAGIC_AT + 4)[_MAGIC_AT:] == _MAGIC and path.name.upper() != "DICOMDIR"
+    except OSError:
+        return False
+
+
+def read(path: Path) -> Volume:
+    """Reads the one series in a folder: axes (column, row, slice), that is ITK's (x, y, z).
+
+    The rescaling to real values is applied. Slices may be sheared, as by a tilted gantry; the affine says so.
+
+    Raises:
+        UnreadableFile: no series, several, a damaged file, or slices that don't make up a regular grid.
+    """
+    import SimpleITK
+
+    files = sorted(file for file in path.iterdir() if file.name[0] != "." and file.is_file())
+    files = [file for file in files if is_slice(file)]
+    if not files:
+        raise UnreadableFile(f"{path}: expected an image file, found a folder without a DICOM series")
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    slices = [_slice(reader, file) for file in files]
+    if (count := len({some.series for some in slices})) > 1:
+        raise UnreadableFile(
+            f"{path}: expected one DICOM series in a folder, found {count}; give each a folder of its own"
+        )
+    normal = np.reshape(slices[0].direction, (3, 3))[:, 2]
+    slices.sort(key=lambda some: float(normal @ some.origin))
+    affine = _affine(path, slices)
+    series = SimpleITK.ImageSeriesReader()
+    series.SetImageIO("GDCMImageIO")
+    series.SetFileNames([str(some.path) for some in slices])
+    if len({some.pixel for some in slices}) > 1:  # ITK would squeeze all into the type of the first
+        series.SetOutputPixelType(SimpleITK.sitkFloat64)
+    array = SimpleITK.GetArrayFromImage(series.Execute()).T
+    spacing = tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist())
+    return Volume(array, spacing, affine, path)
+
+
+def _slice(reader: Any, path: Path) -> _Slice:
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise UnreadableFile(
+            f"{path}: expected a slice of a DICOM series, found a file that is damaged or holds no image"
+        ) from error
+    if (count := reader.GetNumberOfComponents()) > 1:
+        raise UnreadableFile(f"{path}: expected one real number per voxel, found {count} numbers per voxel")
+    return _Slice(
+        path,
+        reader.GetMetaData(_SERIES).strip() if reader.HasMetaDataKey(_SERIES) else "",
+        reader.GetSize(),
+        reader.GetOrigin(),
+        reader.GetSpacing(),
+        reader.GetDirection(),
+        reader.GetPixelID(),
+    )
+
+
+def _affine(path: Path, slices: Sequence[_Slice]) -> Affine:
+    """Takes a voxel index of the stack to RAS mm; the way from slice to slice is that of their positions.
+
+    Raises:
+        UnreadableFile: the slices differ in more than position, or are missing, doubled or uneven.
+    """
+    first = slices[0]
+    lps = np.eye(4)
+    lps[:3, :3] = np.reshape(first.direction, (3, 3)) * first.spacing
+    lps[:3, 3] = first.origin
+    if len(slices) == 1:
+        return RAS_LPS @ lps
+    for other in slices[1:]:
+        if not np.allclose(other.plane, first.plane, rtol=1e-4, atol=1e-4) or other.size[2:] != (1,):
+            raise UnreadableFile(
+                f"{path}: expected slices of one size, pixel size and orientation, found "
+                f"{first.path.name} and {other.path.name} to differ"
+            )
+    origins = np.array([some.origin for some in slices])
+    step = (origins[-1] - origins[0]) / (len(slices) - 1)
+    distance = float(np.linalg.norm(step))
+    off = np.linalg.norm(origins - (origins[0] + np.outer(np.arange(len(slices)), step)), axis=1)
+    if not off.max() < _TOLERANCE * distance:  # also where all lie in one place
+        raise UnreadableFile(
+            f"{path}: expected slices at even distances, found {len(slices)} with gaps between them, or "
+            "several in one place"
+        )
+    lps[:3, 2] = step
+    return RAS_LPS @ lps
