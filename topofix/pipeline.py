@@ -6,7 +6,7 @@ refused is refused before anything is written, and every file is written whole o
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ import torch
 from topofix.correction import correct, spare
 from topofix.errors import InvalidArray, InvalidOption, UnwritableFile
 from topofix.imaging.cases import LabelledFile, find_labelled, label_names
-from topofix.imaging.volumes import Volume, read, stem, suffix, write
+from topofix.imaging.frames import write_frames
+from topofix.imaging.volumes import Volume, read, stem, suffix
 from topofix.learning import network as networks
 from topofix.learning.dataset import Case, make_case
 from topofix.learning.inference import widest_axis
 from topofix.learning.training import Epoch, TrainingResult
 from topofix.learning.training import train as fit
-from topofix.prediction import Prediction, label_map, predict_file, predict_volume
+from topofix.prediction import Prediction, label_map, predict_file
 from topofix.records import CaseOptions, Outcome, Record, RefinementOptions, Topology, TrainingOptions
 from topofix.request import PriorRequest, Priors, one_slice
 from topofix.topology.persistence import Connectivity, betti
@@ -62,10 +63,12 @@ def refine(
     """
     started = time.perf_counter()
     check_writable([output, record_path(output)], options.overwrite)
-    volume, prediction, priors = predict_file(path, options, request)
-    refined = refine_prediction(volume, prediction, priors, request, options, refinement)
-    record = replace(refined.record, input=str(path))
-    return _write_case(output, refined.labels, refined.logits, volume, prediction, options, record, started)
+    cases = predict_file(path, options, request)
+    refined = [refine_prediction(*case, request, options, refinement) for case in cases]
+    record = replace(_together(refined), input=str(path))
+    frames, predictions = [volume for volume, _, _ in cases], [prediction for _, prediction, _ in cases]
+    corrected = [replace(p, logits=r.logits) for p, r in zip(predictions, refined, strict=True)]
+    return _write_case(output, corrected, frames, options, record, started)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,11 +76,13 @@ class Refined:
     """What became of one image, before anything is written.
 
     Attributes:
+        before: The label map that the image came with, (*S) uint8.
         labels: The label map, (*S) uint8.
         logits: Its logits, (K + 1, *S), channel 0 the background.
         record: What was asked, found and changed.
     """
 
+    before: Labels
     labels: Labels
     logits: torch.Tensor
     record: Record
@@ -109,7 +114,7 @@ def refine_prediction(
     if drawn:
         correction = spare(correction, prediction, priors, options.connectivity)
     before, after = label_map(prediction.logits), label_map(correction.logits)
-    topology = _compare(before, after, priors, prediction, options.connectivity)
+    topology = _compare(before, after, priors, prediction, options.connectivity, volume.frame)
     if not all(part.met for part in topology):
         outcome = Outcome.NOT_REACHED
     else:
@@ -133,7 +138,29 @@ def refine_prediction(
         dice_to_input=round(dice(before > 0, after > 0), 6),
         seconds=round(time.perf_counter() - started, 3),
     )
-    return Refined(after, correction.logits, record)
+    return Refined(before, after, correction.logits, record)
+
+
+def _together(frames: Sequence[Refined]) -> Record:
+    """One Record of all frames of a series."""
+    records = [frame.record for frame in frames]
+    outcomes = {record.outcome for record in records}
+    worst_first = (Outcome.NOT_REACHED, Outcome.SATISFIED, Outcome.ALREADY_SATISFIED)
+    outcome = next(outcome for outcome in worst_first if outcome in outcomes)
+    before, after = (np.stack([getattr(f, name) for f in frames]) > 0 for name in ("before", "labels"))
+    return replace(
+        records[0],
+        outcome=outcome,
+        message=outcome.value,
+        slice_axis=next((r.slice_axis for r in records if r.slice_axis is not None), None),
+        topology=tuple(row for record in records for row in record.topology),
+        stages=tuple(dict.fromkeys(stage for record in records for stage in record.stages)),
+        **{
+            name: sum(getattr(record, name) for record in records)
+            for name in ("steps", "voxels_added", "voxels_removed", "voxels_changed")
+        },
+        dice_to_input=round(dice(before, after), 6),
+    )
 
 
 def segment(path: Path, output: Path, options: CaseOptions = CaseOptions()) -> Record:
@@ -152,25 +179,26 @@ def segment(path: Path, output: Path, options: CaseOptions = CaseOptions()) -> R
     """
     started = time.perf_counter()
     check_writable([output, record_path(output)], options.overwrite)
-    volume = read(path)
-    prediction, _ = predict_volume(volume, options)
-    labels = label_map(prediction.logits)
+    cases = predict_file(path, options)
+    frames, predictions = [volume for volume, _, _ in cases], [prediction for _, prediction, _ in cases]
     record = Record(
         command="segment",
         input=str(path),
         outcome=Outcome.WRITTEN,
         message=Outcome.WRITTEN.value,
         request=asdict(options),
-        **prediction.provenance(),
+        **predictions[0].provenance(),
         seed=options.seed,
         topology=tuple(
-            Topology(name, None, None, counts, counts)
+            Topology(name, None, None, counts, counts, frame=volume.frame)
+            for volume, prediction in zip(frames, predictions, strict=True)
+            for labels in [label_map(prediction.logits)]
             for value, name in prediction.names.items()
             for counts in [betti(region_mask(labels, (value,)), options.connectivity)]
         ),
-        voxel_volume=volume.voxel_volume,
+        voxel_volume=frames[0].voxel_volume,
     )
-    return _write_case(output, labels, prediction.logits, volume, prediction, options, record, started)
+    return _write_case(output, predictions, frames, options, record, started)
 
 
 def train(
@@ -337,7 +365,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _compare(
-    before: Labels, after: Labels, priors: Priors, prediction: Prediction, connectivity: Connectivity
+    before: Labels,
+    after: Labels,
+    priors: Priors,
+    prediction: Prediction,
+    connectivity: Connectivity,
+    frame: int | None,
 ) -> tuple[Topology, ...]:
     """Betti numbers before and after, counted on the label maps, region by region and slice by slice."""
     rows = []
@@ -349,17 +382,15 @@ def _compare(
         for constraint, was, became in zip(prior.constraints, old, new, strict=True):
             name = constraint.name(prediction.names)
             asked = ",".join(map(str, constraint.betti))
-            met = (constraint.error(counts) == 0 for counts in (was, became))
-            rows.append(Topology(name, index, asked, was, became, *met))
+            was_met, is_met = (constraint.error(counts) == 0 for counts in (was, became))
+            rows.append(Topology(name, index, asked, was, became, was_met, is_met, frame))
     return tuple(rows)
 
 
 def _write_case(
     output: Path,
-    labels: Labels,
-    logits: torch.Tensor,
-    volume: Volume,
-    prediction: Prediction,
+    predictions: Sequence[Prediction],
+    frames: Sequence[Volume],
     options: CaseOptions,
     record: Record,
     started: float,
@@ -368,14 +399,14 @@ def _write_case(
     outputs = {"segmentation": output, "record": record_path(output)}
     if options.save_probabilities:
         kind = ".tif" if suffix(output) == ".png" else suffix(output)  # PNG holds no fractions
-        for name in prediction.labels:
+        for name in predictions[0].labels:
             file = f"{stem(output)}_probabilities_{'_'.join(name.split())}{kind}"
             outputs[f"probabilities {name}"] = output.with_name(file)
         check_writable(list(outputs.values())[2:], options.overwrite)
-        probabilities = torch.softmax(logits, 0).numpy().astype(np.float32)
-        for value, name in prediction.names.items():
-            write(outputs[f"probabilities {name}"], probabilities[value], like=volume)
-    write(output, labels, like=volume)
+        for value, name in predictions[0].names.items():
+            maps = [torch.softmax(p.logits, 0)[value].numpy().astype(np.float32) for p in predictions]
+            write_frames(outputs[f"probabilities {name}"], maps, frames)
+    write_frames(output, [label_map(prediction.logits) for prediction in predictions], frames)
     record = replace(
         record,
         seconds=round(time.perf_counter() - started, 3),

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from topofix import __version__
 from topofix.errors import InvalidArray, InvalidCheckpoint, InvalidOption, InvalidPrior
+from topofix.imaging.frames import read_frames
 from topofix.imaging.maps import Maps, read_maps
-from topofix.imaging.volumes import Volume, read
+from topofix.imaging.volumes import Volume
 from topofix.learning import foreign
 from topofix.learning import network as networks
 from topofix.learning.fields import logits_of_labels, logits_of_maps
@@ -87,22 +88,28 @@ def label_map(logits: Tensor) -> npt.NDArray[np.uint8]:
 
 def predict_file(
     path: Path, options: CaseOptions, request: PriorRequest | None = None
-) -> tuple[Volume, Prediction, Priors]:
-    """Reads a case of any kind: its grid, its logits, and the priors that were asked for it.
+) -> list[tuple[Volume, Prediction, Priors]]:
+    """Reads a case of any kind, frame by frame: its grid, its logits, and the priors that were asked for it.
 
     Args:
         path: A scan, a file of probabilities or a label map, as `options.input_type` says.
         options: Names the model, the device and the slice axis.
         request: Priors as typed; None where nothing was asked.
 
+    Returns:
+        One entry, or as many as a series in time has frames.
+
     Raises:
+        InvalidPrior: A table has no row for any of the frames.
         TopofixError: An unreadable file, or what `predict_volume` and `predict_maps` refuse.
     """
     if options.input_type == "probabilities":
         maps = read_maps(path, Path(options.like) if options.like else None)
-        return maps.grid, *predict_maps(maps, path.name, options, request)
-    volume = read(path)
-    return volume, *predict_volume(volume, options, request)
+        return [(maps.grid, *predict_maps(maps, path.name, options, request))]
+    cases = [(frame, *predict_volume(frame, options, request)) for frame in read_frames(path)]
+    if request is not None and not any(priors for _, _, priors in cases):
+        raise InvalidPrior(f"{request.describe()}: expected a row for {path.name}, found none")
+    return cases
 
 
 def predict_maps(
@@ -160,7 +167,7 @@ def predict_volume(
         checkpoint = _on_spacing_of(volume, slice_axis, checkpoint)
     config = checkpoint.config
     grid = grid_for(config, shape, volume.spacing, volume.orientation, slice_axis)
-    priors = request.for_image(case, shape, slice_axis, config.label_values) if request else {}
+    priors = request.for_image(case, shape, slice_axis, config.label_values, volume.frame) if request else {}
     if volume.array.min() == volume.array.max():
         raise InvalidArray(f"{case}: expected a scan, found every voxel equal to {volume.array.flat[0]:g}")
     image = normalise(volume.array)
@@ -200,12 +207,13 @@ def choose_model(volume: Volume, slice_axis: int, request: PriorRequest | None) 
         if request is not None:
             try:
                 priors = request.for_image(
-                    volume.path.name, volume.array.shape, slice_axis, config.label_values
+                    volume.path.name, volume.array.shape, slice_axis, config.label_values, volume.frame
                 )
             except InvalidPrior as error:
                 refusal = error
                 continue
-            wanted = next(iter(priors.values())).dimensions
+            if priors:
+                wanted = next(iter(priors.values())).dimensions
         fitting.append((config.dimensions != wanted, name))
     if fitting:
         return min(fitting)[1]
@@ -245,7 +253,7 @@ def _predict_labels(
         logits = logits_of_labels(volume.array, volume.spacing, options.softness)
         labels = {str(value): value for value in range(1, len(logits))}
         case, shape = volume.path.name, volume.array.shape
-        priors = request.for_image(case, shape, slice_axis, labels) if request else {}
+        priors = request.for_image(case, shape, slice_axis, labels, volume.frame) if request else {}
         if priors and None not in priors:  # slices are corrected one by one, so each has its own distances
             logits = logits_of_labels(volume.array, volume.spacing, options.softness, slice_axis)
     return Prediction(logits, labels, slice_axis), priors

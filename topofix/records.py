@@ -141,6 +141,7 @@ class Topology:
         after: Betti numbers of what was written; equal to `before` where nothing was refined.
         met_before: Whether `before` is what was requested; None where nothing was asked.
         met: Whether `after` is.
+        frame: Index in time, from 0; None for an image of its own.
     """
 
     region: str
@@ -150,6 +151,7 @@ class Topology:
     after: tuple[int, ...]
     met_before: bool | None = None
     met: bool | None = None
+    frame: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class PriorRequest:
             slice_axis: Axis whose slices two numbers on a volume speak of.
             labels: Label value by name, as far as they are known.
             frame: Index in time, from 0, looked up in the table; None for an image without frames, to which
-                only rows for every frame apply.
+                only rows for every frame apply. A frame that no row covers is left alone: no priors.
 
         Raises:
             InvalidPrior: A prior cannot be read or doesn't fit the image or the labels, or no row covers
@@ -86,6 +86,8 @@ class PriorRequest:
         else:
             texts = self.texts if self.table is None else self.table.texts(case, frame=frame)
             if not texts and self.table is not None:
+                if frame is not None:
+                    return {}
                 raise InvalidPrior(f"{self.table.path}: expected a row for {case}, found none")
             prior = Prior.parse(texts, labels, len(shape))
         prior.check_rank(len(shape), case)
@@ -111,7 +113,7 @@ class PriorRequest:
                         f"{self.table.path}: expected two numbers for slice {index} of {case}, got {prior}"
                     )
                 priors[index] = prior
-        if not priors:
+        if not priors and frame is None:
             raise InvalidPrior(f"{self.table.path}: expected a row for a slice of {case}, found none")
         return priors
 

@@ -79,9 +79,9 @@ def test_one_prediction_ends_alike_whatever_file_it_came_in(run, folder):
         image, record = refined(run, folder, file)
         assert file.split(".")[0] in record["layout"]
         np.testing.assert_array_equal(image.dataobj, npz.dataobj)
-    for image in (npz, image):
-        assert image.shape == SHAPE
-        np.testing.assert_allclose(image.affine, AFFINE, atol=1e-6)  # a header holds float32
+    for labels in (npz, image):
+        assert labels.shape == SHAPE
+        np.testing.assert_allclose(labels.affine, AFFINE, atol=1e-6)  # a header holds float32
     assert counts(folder / "nnunet_out.nii.gz") == [(1, 1)] * 3
     field = rings()
     in_memory = refine(np.stack([1 - field, field]), "1:1,1", spacing=(1.3, 1.3, 8.0), channel_axis=0)
@@ -164,3 +164,48 @@ def test_what_a_label_map_cannot_give_is_refused(run, save, tmp_path, options, s
     assert result.exit_code in (1, 2)
     assert sentence in " ".join(result.stderr.split())
     assert not output.exists()
+
+
+@pytest.fixture
+def cine(tmp_path):
+    """A label map (x, y, z, t) of rings: whole in frame 0, with a gap in frames 1 and 2."""
+    ring = np.repeat(phantoms.ring().mask.astype(np.uint8)[..., None], 2, axis=2)
+    gap = ring.copy()
+    gap[10, 12:20] = 0
+    path = tmp_path / "cine.nii.gz"
+    nib.save(nib.Nifti1Image(np.stack([ring, gap, gap], -1), AFFINE), path)
+    return path
+
+
+def test_a_series_is_refined_frame_by_frame(run, cine):
+    result = run("refine", cine, "--input-type", "labels", "--betti", "1,1")
+    assert result.exit_code == 0, result.stderr
+    output = nib.load(cine.with_name("cine_refined.nii.gz"))
+    before, after = np.asarray(nib.load(cine).dataobj), np.asarray(output.dataobj)
+    assert after.shape == before.shape
+    np.testing.assert_allclose(output.affine, AFFINE, atol=1e-6)
+    np.testing.assert_array_equal(after[..., 0], before[..., 0])
+    assert all(betti(after[:, :, k, t]) == (1, 1) for k in range(2) for t in range(3))
+    record = json.loads(cine.with_name("cine_refined.json").read_text())
+    assert [(row["frame"], row["slice"]) for row in record["topology"]] == [
+        (t, k) for t in range(3) for k in range(2)
+    ]
+    assert record["voxels_changed"] == np.count_nonzero(before != after)
+
+
+def test_a_table_may_speak_of_some_frames(run, cine, tmp_path):
+    table = tmp_path / "priors.csv"
+    table.write_text("case,frame,b0,b1\ncine,1,1,1\n")
+    result = run("refine", cine, "--input-type", "labels", "--betti-csv", table)
+    assert result.exit_code == 0, result.stderr
+    after = np.asarray(nib.load(cine.with_name("cine_refined.nii.gz")).dataobj)
+    assert [betti(after[:, :, 0, t]) for t in range(3)] == [(1, 1), (1, 1), (1, 0)]
+
+
+def test_a_table_that_speaks_of_no_frame_is_refused(run, cine, tmp_path):
+    table = tmp_path / "priors.csv"
+    table.write_text("case,frame,b0,b1\ncine,7,1,1\n")
+    result = run("refine", cine, "--input-type", "labels", "--betti-csv", table)
+    assert result.exit_code == 1
+    assert "expected a row for cine.nii.gz, found none" in " ".join(result.stderr.split())
+    assert not cine.with_name("cine_refined.nii.gz").exists()

@@ -71,6 +71,7 @@ def test_an_image_gets_the_betti_numbers_asked_for(refine, save, count, tmp_path
             "after": list(count(written)),
             "met_before": False,
             "met": True,
+            "frame": None,
         }
     ]
 

@@ -33,6 +33,7 @@ class Volume:
         affine: `(4, 4)`, takes a voxel index to RAS mm; the identity for pictures and NumPy's files.
         path: the file it came from.
         header: opaque; what `write` needs to keep all that the file's own format says of this grid.
+        frame: index in time of a volume out of a series, from 0; None for an image of its own.
     """
 
     array: Voxels
@@ -40,6 +41,7 @@ class Volume:
     affine: Affine
     path: Path
     header: Any = field(default=None, repr=False)
+    frame: int | None = None
 
     @property
     def voxel_volume(self) -> float:

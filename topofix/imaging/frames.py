@@ -1,0 +1,71 @@
+"""Series in time: a 4-D NIfTI file as volumes, one per frame, and volumes as such a file again.
+
+Everything else that topofix reads is a series of one frame, so that whoever takes frames takes any image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from topofix.errors import UnwritableFile
+from topofix.imaging import nifti
+from topofix.imaging.volume import Volume, Voxels, check_finite, intact
+from topofix.imaging.volumes import read, suffix, write
+
+
+def read_frames(path: Path | str) -> tuple[Volume, ...]:
+    """Reads an image; the frames of a 4-D NIfTI file one by one, in the order of its last axis.
+
+    Args:
+        path: An image file or the folder of a DICOM series.
+
+    Returns:
+        One volume with `frame` None, or several that count it from 0. All keep the header of the file.
+
+    Raises:
+        UnreadableFile: As `topofix.imaging.volumes.read`.
+
+    Example:
+        >>> import tempfile
+        >>> frame = Volume(np.zeros((4, 5, 6)), (1.0,) * 3, np.eye(4), Path(), frame=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_frames(Path(folder) / "cine.nii.gz", [frame.array] * 7, [frame] * 7)
+        ...     [volume.frame for volume in read_frames(Path(folder) / "cine.nii.gz")]
+        [0, 1, 2, 3, 4, 5, 6]
+    """
+    path = Path(path)
+    if not path.is_file() or suffix(path) not in nifti.SUFFIXES:
+        return (read(path),)
+    with intact(path, f"{suffix(path)} file"):
+        series = nifti.read(path, channels=True)
+    if series.array.ndim < 4:
+        return (read(path),)
+    check_finite(series)
+    return tuple(
+        replace(series, array=series.array[..., frame], spacing=series.spacing[:3], frame=frame)
+        for frame in range(series.array.shape[3])
+    )
+
+
+def write_frames(path: Path | str, arrays: Sequence[Voxels], frames: Sequence[Volume]) -> None:
+    """Writes an array per frame onto the grid that `read_frames` found, into one file.
+
+    Args:
+        path: The output, NIfTI where there are several frames.
+        arrays: One per frame, of its shape.
+        frames: From `read_frames`.
+
+    Raises:
+        InvalidArray: As `topofix.imaging.volumes.write`.
+        UnwritableFile: The same, or another format than NIfTI for several frames.
+    """
+    path, first = Path(path), frames[0]
+    if first.frame is None:
+        return write(path, arrays[0], like=first)
+    if suffix(path) not in nifti.SUFFIXES:
+        found = f"{len(arrays)} frames for '{suffix(path)}'"
+        raise UnwritableFile(f"{path}: expected a NIfTI file for a series in time, found {found}")
+    stack = np.stack(arrays, axis=-1)
+    write(path, stack, like=replace(first, array=np.broadcast_to(np.uint8(0), stack.shape)))
