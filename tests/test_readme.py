@@ -43,7 +43,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_there_are_commands_to_run() -> None:
+def test_there_are_commands_and_code_to_run() -> None:
+    assert len(blocks("python")) == 2
     assert len(COMMANDS) >= 9
     assert {shlex.split(line)[1] for line in COMMANDS} == {"refine", "segment", "barcode", "train"}
 
@@ -60,10 +61,12 @@ def test_command(line: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python(code: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python(
+    code: str, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(clone)
     exec(compile(code, "README.md", "exec"), {})
-    assert Path("out/python.nii.gz").exists()
+    assert capsys.readouterr().out.strip()
 
 
 def test_links_lead_somewhere() -> None:
