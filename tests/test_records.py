@@ -48,6 +48,7 @@ def test_json_holds_every_field():
         "after": [1, 0],
         "met_before": False,
         "met": False,
+        "frame": None,
     }
     assert (values["mm3_added"], values["mm3_removed"]) == (2.4, 0.9)
 
