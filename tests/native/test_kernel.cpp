@@ -11,6 +11,7 @@
 #include <set>
 #include <tuple>
 
+#include "../../topofix/topology/native/mask.hpp"
 #include "../../topofix/topology/native/persistence.hpp"
 
 using namespace topofix;
@@ -186,7 +187,7 @@ void masks(std::mt19937& random, std::int64_t side) {
             expected[std::size_t(dimension)] += field.values[std::size_t(birth)] == 1.0f;
         }
         for (const int threads : {1, 2}) {
-            const auto found = Persistence<Rank, std::uint8_t>(mask.image(), orientation, threads).betti();
+            const auto found = betti<Rank>(mask.image(), orientation, threads);
             expect(found == expected, "counts are those of the barcode");
         }
         std::size_t simple = 0;

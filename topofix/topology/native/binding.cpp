@@ -4,6 +4,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/vector.h>
 
+#include "mask.hpp"
 #include "persistence.hpp"
 
 namespace nb = nanobind;
@@ -112,16 +113,15 @@ nb::tuple barcodes_of_stack(const Array& stack, bool face, double min_persistenc
     return barcodes(views, face, min_persistence, threads);
 }
 
-std::vector<std::int64_t> betti(const Array& mask, bool face, int threads) {
+std::vector<std::int64_t> betti_of(const Array& mask, bool face, int threads) {
     nb::gil_scoped_release release;
     const auto image = View(mask).image<std::uint8_t>();
     const int workers = threads_for(threads, mask.size());
     const auto listed = [](const auto& counts) {
         return std::vector<std::int64_t>(counts.begin(), counts.end());
     };
-    if (mask.ndim() == 2)
-        return listed(Persistence<2, std::uint8_t>(image, orientation_of(face), workers).betti());
-    return listed(Persistence<3, std::uint8_t>(image, orientation_of(face), workers).betti());
+    if (mask.ndim() == 2) return listed(betti<2>(image, orientation_of(face), workers));
+    return listed(betti<3>(image, orientation_of(face), workers));
 }
 
 nb::object simple_points_of(const Array& mask, bool face) {
@@ -143,6 +143,6 @@ NB_MODULE(_kernel, module) {
                nb::arg("min_persistence"), nb::arg("threads"));
     module.def("barcodes_of_stack", &barcodes_of_stack, nb::arg("stack"), nb::arg("face"),
                nb::arg("min_persistence"), nb::arg("threads"));
-    module.def("betti", &betti, nb::arg("mask"), nb::arg("face"), nb::arg("threads"));
+    module.def("betti", &betti_of, nb::arg("mask"), nb::arg("face"), nb::arg("threads"));
     module.def("simple_points", &simple_points_of, nb::arg("mask"), nb::arg("face"));
 }

@@ -143,6 +143,11 @@ std::vector<Order> order_of_entrance(const std::vector<Critical>& critical, cons
 class Forest {
   public:
     explicit Forest(std::size_t size) : parent_(size) { std::iota(parent_.begin(), parent_.end(), Order(0)); }
+    void grow(std::size_t size) {
+        const auto from = static_cast<Order>(parent_.size());
+        parent_.resize(size);
+        std::iota(parent_.begin() + from, parent_.end(), from);
+    }
     void plant(Order one, Order parent) { parent_[one] = parent; }
     Order root(Order one) {
         while (parent_[one] != one) {

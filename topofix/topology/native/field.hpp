@@ -186,6 +186,38 @@ class Field {
         return words;
     }
 
+    // Rows of the field, and of one plane of it, margins included.
+    std::size_t rows() const { return size_ / static_cast<std::size_t>(width()); }
+    std::size_t rows_of_plane() const {
+        return Rank == 2 ? rows() : static_cast<std::size_t>(shape_[Rank - 2] + 2 * margin_);
+    }
+
+    // Calls run(first, last) for each run of foreground, or of background, of a mask's row; a place counts from
+    // the beginning of the row.
+    template <class Run>
+    void for_each_run(std::size_t row, bool foreground, const Run& run) const {
+        const auto end = static_cast<Voxel>(width());
+        const Key* keys = &keys_[row * end];
+        Voxel first = end;
+        for (Voxel block = 0; block < end; block += 64) {
+            const Word there = greater(keys + block, &repeated<Key(-1)>[0]);
+            const Voxel left = std::min<Voxel>(64, end - block);
+            const Word inside = left == 64 ? ~Word(0) : (Word(1) << left) - 1;
+            const Word some = (foreground ? there : ~there) & inside;
+            const Word before = some << 1 | Word(first != end);
+            for (Word edges = (some ^ before) & inside; edges != 0; edges &= edges - 1) {
+                const Voxel place = block + static_cast<Voxel>(lowest(edges));
+                if (first == end) {
+                    first = place;
+                } else {
+                    run(first, place - 1);
+                    first = end;
+                }
+            }
+        }
+        if (first != end) run(first, end - 1);
+    }
+
     // Where a voxel lies in the image, as a flat C-order index; -1 in the frame.
     std::int64_t index_in_image(Voxel voxel) const {
         std::int64_t index = 0;
@@ -210,6 +242,8 @@ class Field {
     }();
     static constexpr std::size_t slack = 64;  // keys behind the last one that may be read, though not used
 
+    std::ptrdiff_t width() const { return shape_[Rank - 1] + 2 * margin_; }
+
     // Shape, strides and offsets; returns the number of keys.
     std::size_t lay_out(const Image<T>& image) {
         double voxels = double(slack);
@@ -233,8 +267,8 @@ class Field {
 
     // Fills one worker's share of the rows, margins included.
     void copy(const Image<T>& image, int worker, int workers) {
-        const std::ptrdiff_t width = shape_[Rank - 1] + 2 * margin_;
-        const auto [first, last] = share(size_ / static_cast<std::size_t>(width), worker, workers);
+        const std::ptrdiff_t width = this->width();
+        const auto [first, last] = share(rows(), worker, workers);
         for (std::size_t row = first; row < last; ++row) {
             Key* to = &keys_[row * static_cast<std::size_t>(width)];
             const char* from = static_cast<const char*>(image.data);

@@ -1,4 +1,4 @@
-// Persistent homology of the superlevel filtration of an image, and the Betti numbers of a mask.
+// Persistent homology of the superlevel filtration of an image.
 //
 // Dimension 0: union-find. A voxel that sees several pieces joins their components; all but the oldest end.
 // Top dimension: the same on the background, backwards (Alexander duality). Seen from the end, a voxel that sees
@@ -31,7 +31,7 @@ struct Bar {
     }
 };
 
-// The stages from an image to its bars or Betti numbers; an image that is not finite is refused.
+// The stages from an image to its bars; an image that is not finite is refused.
 template <int Rank, class T>
 class Persistence {
   public:
@@ -67,28 +67,6 @@ class Persistence {
             all.insert(all.end(), some.begin(), some.end());
         }
         return all;
-    }
-
-    // Of a mask: what is there when all of the foreground has entered and none of the background has.
-    std::array<std::int64_t, Rank> betti() {
-        std::array<std::int64_t, Rank> counts{};
-        std::int64_t euler = 0, joined = 0, enclosed = 0;
-        for (const Critical& one : critical_) {
-            if (!field_.foreground(one.voxel)) break;
-            counts[0] += one.pieces == 0;
-            euler += 1 - euler_characteristic<Rank>(cells_on<Rank>(one.earlier));
-        }
-        join(
-            [&](Voxel, Voxel end) { joined += field_.foreground(end); },
-            [&](Voxel begin, Voxel end) { enclosed += field_.foreground(begin) && !field_.foreground(end); });
-        counts[0] -= joined;
-        counts[Rank - 1] = enclosed;
-        if constexpr (Rank == 3) counts[1] = counts[0] + counts[2] - euler;
-        if (field_.orientation() == Orientation::dual) {
-            --counts[0];  // the frame
-            std::reverse(counts.begin(), counts.end());
-        }
-        return counts;
     }
 
   private:
@@ -205,17 +183,5 @@ class Persistence {
     std::vector<Order> place_;                   // among these, of those
     std::vector<Order> climbs_, falls_;          // where paths lead
 };
-
-// Where a mask could lose or gain a voxel without any change of its topology: found(index) for each such
-// voxel.
-template <int Rank, class Found>
-void simple_points(const Image<std::uint8_t>& mask, Orientation orientation, const Found& found) {
-    const Field<Rank, std::uint8_t> field(mask, orientation, 1);
-    for (Voxel start = field.begin(); start < field.end(); start += 64)
-        for (Word left = simple<Rank>(field.foreground_neighbours_of_64(start)); left != 0; left &= left - 1)
-            if (const std::int64_t index = field.index_in_image(start + static_cast<Voxel>(lowest(left)));
-                index >= 0)
-                found(index);
-}
 
 }  // namespace topofix
