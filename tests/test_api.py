@@ -7,7 +7,7 @@ import pytest
 import SimpleITK
 import torch
 
-from topofix.api import refine
+from topofix.api import _on_grid, _source, refine
 from topofix.errors import InvalidArray, InvalidPrior
 from topofix.imaging.volume import Volume
 from topofix.imaging.volumes import read, write
@@ -95,6 +95,43 @@ def test_channels_of_a_nibabel_image_have_no_spacing(axis):
     assert labels.shape == field.shape
 
 
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_a_nibabel_image_lies_where_its_file_does(tmp_path, channels_first):
+    field = broken()
+    array = np.stack([1 - field, field], 0 if channels_first else 3)
+    image = nib.Nifti1Image(array, np.diag([800.0, 800.0, 2500.0, 1.0]))
+    image.header.set_xyzt_units("micron")
+    nib.save(image, tmp_path / "map.nii.gz")
+    options = CaseOptions(input_type="probabilities")
+    record = refine_file(
+        tmp_path / "map.nii.gz", tmp_path / "out.nii.gz", PriorRequest(("1:1,0,0",)), options
+    )
+    result = refine(image, "1:1,0,0", channel_axis=0 if channels_first else 3)
+    assert result.record.voxel_volume == pytest.approx(record.voxel_volume) == pytest.approx(1.6)
+    np.testing.assert_array_equal(result.labels.dataobj, read(tmp_path / "out.nii.gz").array)
+
+
+def test_a_trailing_axis_of_one_is_dropped_as_from_a_file():
+    image = nib.Nifti1Image(broken()[..., None], np.eye(4))
+    assert refine(image, "1,0,0").labels.shape == broken().shape
+
+
+def test_a_simpleitk_image_has_the_orientation_of_its_file(tmp_path):
+    image = SimpleITK.GetImageFromArray(broken())
+    image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))
+    image.SetSpacing((1.0, 2.0, 3.0))
+    SimpleITK.WriteImage(image, tmp_path / "map.mha")
+    grid, file = _on_grid(_source(image), None, None).grid, read(tmp_path / "map.mha")
+    assert grid.orientation == file.orientation
+    assert grid.spacing == file.spacing
+    np.testing.assert_allclose(grid.affine, file.affine)
+
+
+def test_half_precision_tensors_are_taken():
+    field = torch.from_numpy(broken()).to(torch.bfloat16)
+    assert betti(refine(field, "1,0,0").labels.numpy()) == (1, 0, 0)
+
+
 def test_components_of_a_simpleitk_image_are_channels():
     field = broken()
     image = SimpleITK.GetImageFromArray(np.stack([1 - field, field], -1), isVector=True)
@@ -119,6 +156,8 @@ def test_a_label_map_can_be_corrected_without_probabilities():
         (np.full((4, 4), 1.5), {}, InvalidArray, "image: expected probabilities from 0 to 1"),
         (np.zeros((4, 4)), {"spacing": (1.0, 0.0)}, InvalidArray, "spacing: expected 2 lengths above 0 mm"),
         (np.zeros((4, 4)), {"spacing": (1.0,)}, InvalidArray, "spacing: expected 2 lengths"),
+        (np.zeros((4, 4)), {"spacing": np.array([np.nan, 1])}, InvalidArray, "spacing: expected 2 lengths"),
+        (np.zeros((4, 4)), {"channel_axis": 5}, InvalidArray, "channel_axis: expected an axis of"),
         (np.zeros((3, 4, 4)), {"channel_axis": 0, "options": LABELS}, InvalidArray, "expected no channels"),
         (np.zeros((2, 4, 4)), {"channel_axis": 0}, InvalidPrior, "got 3 in 1,0,0"),
     ],

@@ -249,3 +249,12 @@ def test_training_refuses_before_it_makes_a_folder(data, config, tmp_path):
     with pytest.raises(UnreadableFile, match="nowhere"):
         pipeline.train(tmp_path / "nowhere", tmp_path / "new" / "net.safetensors", config)
     assert not (tmp_path / "new").exists()
+
+
+def test_names_of_labels_become_names_of_files_that_can_be_and_differ():
+    files = pipeline._probability_files(
+        Path("out/scan.nii.gz"), {"a/b": 1, "left x": 2, "left_x": 3, "Herz ä": 4}
+    )
+    assert {file.parent for file in files.values()} == {Path("out")}
+    assert len(set(files.values())) == 4
+    assert files["a/b"].name == "scan_probabilities_a_b.nii.gz"

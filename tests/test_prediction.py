@@ -210,3 +210,11 @@ def test_everything_is_refused_before_the_network_runs(files, monkeypatch):
         predict_volume(scan((20, 22)), solid)
     with pytest.raises(InvalidOption, match="--device"):
         predict_volume(scan((20, 22)), CaseOptions(model=str(files["heart-2d"]), device="abacus"))
+
+
+def test_label_maps_hold_as_many_labels_as_there_are():
+    logits = torch.zeros(300, 2, 2)
+    logits[257, 0, 0] = logits[3, 1, 1] = 1.0
+    assert label_map(logits).tolist() == [[257, 0], [0, 3]]
+    assert label_map(logits).dtype == np.uint16
+    assert label_map(logits[:256]).dtype == np.uint8

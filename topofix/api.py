@@ -8,6 +8,7 @@
 It is the same pipeline as `topofix refine`, less the files.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ import numpy as np
 import torch
 
 from topofix.errors import InvalidArray
+from topofix.imaging.itk import affine_of
 from topofix.imaging.maps import Maps
 from topofix.imaging.volume import Affine, Volume, Voxels
 from topofix.pipeline import refine_prediction
 from topofix.prediction import predict_maps, predict_volume
 from topofix.records import CaseOptions, Record, RefinementOptions
 from topofix.request import PriorRequest
+
+_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}  # as nibabel names NIfTI's units
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,37 +95,38 @@ class _Source:
 
     array: Voxels
     like: Callable[[Voxels], Any]
-    spacing: tuple[float, ...] | None = None
     affine: Affine | None = None
     channel_axis: int | None = None
 
 
 def _on_grid(source: _Source, channel_axis: int | None, spacing: Sequence[float] | None) -> Maps:
     """The image with its channels first, checked, on the grid that results are given on."""
-    array, steps = source.array, list(source.spacing or ())
+    array = source.array
     axis = source.channel_axis if channel_axis is None else channel_axis
-    if axis is not None:
-        if len(steps) == array.ndim:
-            del steps[axis]  # what a header says of the channels
-        array = np.moveaxis(array, axis, 0)
-    else:
-        array = array[None]
+    if axis is not None and not -array.ndim <= axis < array.ndim:
+        raise InvalidArray(f"channel_axis: expected an axis of {array.shape}, got {axis}")
+    array = array[None] if axis is None else np.moveaxis(array, axis, 0)
     rank = array.ndim - 1
     if rank not in (2, 3) or 0 in array.shape:
         raise InvalidArray(f"image: expected 2 or 3 axes of space, got shape {source.array.shape}")
     if array.dtype.kind not in "buif" or not np.isfinite(array).all():
         raise InvalidArray(f"image: expected finite real numbers, got {array.dtype}")
-    steps = [float(step) for step in spacing or steps or (1.0,) * rank]
-    if len(steps) != rank or min(steps) <= 0:
+    affine = np.eye(4) if source.affine is None else source.affine
+    own = np.linalg.norm(affine[:3, :rank], axis=0).tolist()
+    steps = tuple(float(step) for step in (own if spacing is None else spacing))
+    if len(steps) != rank or not all(0 < step < math.inf for step in steps):
         raise InvalidArray(f"spacing: expected {rank} lengths above 0 mm, got {steps}")
-    affine = np.diag([*steps, 1.0, 1.0][:4]) if source.affine is None else source.affine
+    if spacing is not None:
+        affine = affine.copy()
+        affine[:3, :rank] *= np.divide(steps, own)
     layout = "single map" if axis is None else f"channels on axis {axis}"
-    return Maps(array, Volume(array[0], tuple(steps), affine, Path("image")), layout)
+    return Maps(array, Volume(array[0], steps, affine, Path("image")), layout)
 
 
 def _source(image: Any) -> _Source:
     if isinstance(image, torch.Tensor):
-        array = image.detach().cpu().numpy()
+        tensor = image.detach().cpu()
+        array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
         return _Source(array, lambda labels: torch.from_numpy(labels).to(image.device))
     if hasattr(image, "dataobj") and hasattr(image, "affine"):  # nibabel's images, whatever the format
         return _of_nibabel(image)
@@ -131,12 +136,20 @@ def _source(image: Any) -> _Source:
 
 
 def _of_nibabel(image: Any) -> _Source:
+    """Trailing axes of size 1 are dropped, as from a file; the affine is that of the axes of space."""
+
     def like(labels: Voxels) -> Any:
         made = type(image)(labels, image.affine, image.header)
         made.set_data_dtype(labels.dtype)
         return made
 
-    return _Source(np.asarray(image.dataobj), like, tuple(image.header.get_zooms()), image.affine)
+    array = np.asarray(image.dataobj)
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    unit = _MM.get(image.header.get_xyzt_units()[0], 1.0) if hasattr(image.header, "get_xyzt_units") else 1.0
+    affine = np.array(image.affine, np.float64)
+    affine[:3] *= unit
+    return _Source(array, like, affine)
 
 
 def _of_simpleitk(image: Any) -> _Source:
@@ -153,4 +166,4 @@ def _of_simpleitk(image: Any) -> _Source:
         made.CopyInformation(image)  # type: ignore[no-untyped-call]
         return made
 
-    return _Source(array, like, image.GetSpacing(), None, -1 if channels else None)
+    return _Source(array, like, affine_of(image), -1 if channels else None)

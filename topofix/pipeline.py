@@ -5,6 +5,7 @@ refused is refused before anything is written, and every file is written whole o
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ import torch
 from topofix.correction import correct, spare
 from topofix.errors import InvalidArray, InvalidOption, UnwritableFile
 from topofix.imaging.cases import LabelledFile, find_labelled, label_names
-from topofix.imaging.frames import write_frames
+from topofix.imaging.frames import check_format, write_frames
 from topofix.imaging.volumes import Volume, read, stem, suffix
 from topofix.learning import network as networks
 from topofix.learning.dataset import Case, make_case
@@ -31,7 +32,7 @@ from topofix.request import PriorRequest, Priors, one_slice
 from topofix.topology.persistence import Connectivity, betti
 from topofix.topology.regions import betti_of_regions, dice, region_mask
 
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.unsignedinteger[Any]]
 
 DRAWN_SMOOTHING = (1.0, 0.0)
 """Widths of the Gaussian for labels that somebody drew: what is drawn is meant, but for the defect."""
@@ -63,7 +64,7 @@ def refine(
     """
     started = time.perf_counter()
     check_writable([output, record_path(output)], options.overwrite)
-    cases = predict_file(path, options, request)
+    cases = predict_file(path, options, request, lambda frames: check_format(output, frames))
     refined = [refine_prediction(*case, request, options, refinement) for case in cases]
     record = replace(_together(refined), input=str(path))
     frames, predictions = [volume for volume, _, _ in cases], [prediction for _, prediction, _ in cases]
@@ -76,8 +77,8 @@ class Refined:
     """What became of one image, before anything is written.
 
     Attributes:
-        before: The label map that the image came with, (*S) uint8.
-        labels: The label map, (*S) uint8.
+        before: The label map that the image came with, (*S).
+        labels: The label map, (*S).
         logits: Its logits, (K + 1, *S), channel 0 the background.
         record: What was asked, found and changed.
     """
@@ -179,7 +180,7 @@ def segment(path: Path, output: Path, options: CaseOptions = CaseOptions()) -> R
     """
     started = time.perf_counter()
     check_writable([output, record_path(output)], options.overwrite)
-    cases = predict_file(path, options)
+    cases = predict_file(path, options, None, lambda frames: check_format(output, frames))
     frames, predictions = [volume for volume, _, _ in cases], [prediction for _, prediction, _ in cases]
     record = Record(
         command="segment",
@@ -397,16 +398,14 @@ def _write_case(
 ) -> Record:
     """Writes label map, probabilities if asked for, and last the Record, which names them all."""
     outputs = {"segmentation": output, "record": record_path(output)}
-    if options.save_probabilities:
-        kind = ".tif" if suffix(output) == ".png" else suffix(output)  # PNG holds no fractions
-        for name in predictions[0].labels:
-            file = f"{stem(output)}_probabilities_{'_'.join(name.split())}{kind}"
-            outputs[f"probabilities {name}"] = output.with_name(file)
-        check_writable(list(outputs.values())[2:], options.overwrite)
-        for value, name in predictions[0].names.items():
-            maps = [torch.softmax(p.logits, 0)[value].numpy().astype(np.float32) for p in predictions]
-            write_frames(outputs[f"probabilities {name}"], maps, frames)
+    files = _probability_files(output, predictions[0].labels) if options.save_probabilities else {}
+    check_writable(files.values(), options.overwrite)
     write_frames(output, [label_map(prediction.logits) for prediction in predictions], frames)
+    for name, value in predictions[0].labels.items():
+        if name in files:
+            maps = [torch.softmax(p.logits, 0)[value].numpy().astype(np.float32) for p in predictions]
+            write_frames(files[name], maps, frames)
+            outputs[f"probabilities {name}"] = files[name]
     record = replace(
         record,
         seconds=round(time.perf_counter() - started, 3),
@@ -414,6 +413,19 @@ def _write_case(
     )
     write_text(outputs["record"], record.to_json())
     return record
+
+
+def _probability_files(output: Path, labels: Mapping[str, int]) -> dict[str, Path]:
+    """Where the probability of each label goes; a label's name may hold what no file name can."""
+    kind = ".tif" if suffix(output) == ".png" else suffix(output)  # PNG holds no fractions
+    files: dict[str, Path] = {}
+    for name, value in labels.items():
+        plain = re.sub(r"[^\w.+-]+", "_", name)
+        file = output.with_name(f"{stem(output)}_probabilities_{plain}{kind}")
+        if file in files.values():  # "left x" beside "left_x"
+            file = output.with_name(f"{stem(output)}_probabilities_{plain}_{value}{kind}")
+        files[name] = file
+    return files
 
 
 def _labelled_case(file: LabelledFile, config: networks.NetworkConfig) -> Case:

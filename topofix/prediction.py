@@ -4,7 +4,7 @@ A network is the one that was named, or else the bundled one that fits the image
 of somebody else's network, or labels that somebody drew, take the place of both.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -78,16 +78,19 @@ def provenance(checkpoint: networks.Checkpoint | None, device: torch.device | No
     }
 
 
-def label_map(logits: Tensor) -> npt.NDArray[np.uint8]:
-    """The label map of logits (K + 1, *S): argmax, the background winning ties; uint8 (*S).
+def label_map(logits: Tensor) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """The label map of logits (K + 1, *S): argmax, the background winning ties; (*S), uint16 if need be.
 
     For one region that is exactly probability > 1/2.
     """
-    return logits.argmax(0).numpy().astype(np.uint8)
+    return logits.argmax(0).numpy().astype(np.uint8 if len(logits) <= 256 else np.uint16)
 
 
 def predict_file(
-    path: Path, options: CaseOptions, request: PriorRequest | None = None
+    path: Path,
+    options: CaseOptions,
+    request: PriorRequest | None = None,
+    on_read: Callable[[Sequence[Volume]], None] = lambda frames: None,
 ) -> list[tuple[Volume, Prediction, Priors]]:
     """Reads a case of any kind, frame by frame: its grid, its logits, and the priors that were asked for it.
 
@@ -95,6 +98,7 @@ def predict_file(
         path: A scan, a file of probabilities or a label map, as `options.input_type` says.
         options: Names the model, the device and the slice axis.
         request: Priors as typed; None where nothing was asked.
+        on_read: Called with the grids before anything is computed, to refuse what cannot be written.
 
     Returns:
         One entry, or as many as a series in time has frames.
@@ -105,8 +109,11 @@ def predict_file(
     """
     if options.input_type == "probabilities":
         maps = read_maps(path, Path(options.like) if options.like else None)
+        on_read([maps.grid])
         return [(maps.grid, *predict_maps(maps, path.name, options, request))]
-    cases = [(frame, *predict_volume(frame, options, request)) for frame in read_frames(path)]
+    frames = read_frames(path)
+    on_read(frames)
+    cases = [(frame, *predict_volume(frame, options, request)) for frame in frames]
     if request is not None and not any(priors for _, _, priors in cases):
         raise InvalidPrior(f"{request.describe()}: expected a row for {path.name}, found none")
     return cases

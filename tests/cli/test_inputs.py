@@ -209,3 +209,25 @@ def test_a_table_that_speaks_of_no_frame_is_refused(run, cine, tmp_path):
     assert result.exit_code == 1
     assert "expected a row for cine.nii.gz, found none" in " ".join(result.stderr.split())
     assert not cine.with_name("cine_refined.nii.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.npy", "out.jpg"])
+def test_an_output_that_cannot_hold_the_result_is_refused_before_anything_is_done(run, folder, name):
+    before = sorted(folder.iterdir())
+    result = run(
+        "refine", folder / "map.nii.gz", "--input-type", "probabilities", "--betti", "1,1",
+        "--save-probabilities", "--output", folder / name,
+    )  # fmt: skip
+    assert result.exit_code in (1, 2)
+    assert "expected a" in result.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_table_cell_or_prior_of_many_digits_is_refused_in_a_sentence(run, folder, tmp_path):
+    table = tmp_path / "priors.csv"
+    table.write_text(f"case,slice,b0,b1\nmap,{'9' * 5000},1,1\n")
+    for prior in (("--betti", "9" * 5000 + ",0"), ("--betti", "9" * 5000 + ":1,0"), ("--betti-csv", table)):
+        result = run("refine", folder / "map.nii.gz", "--input-type", "probabilities", *prior)
+        assert result.exit_code in (1, 2)
+        assert not (folder / "map_refined.nii.gz").exists()
+        assert "expected" in result.stderr

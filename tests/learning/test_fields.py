@@ -81,6 +81,14 @@ def test_a_probability_is_the_sigmoid_of_the_distance_in_mm():
         np.testing.assert_allclose(torch.softmax(logits, 0)[1, 2], expected, rtol=1e-5)
 
 
+def test_the_border_lies_between_voxels_whatever_their_shape():
+    labels = np.zeros((4, 4, 6), int)
+    labels[..., 3:] = 1
+    logits = logits_of_labels(labels, (0.8, 0.8, 2.5), softness=1.0)
+    distance = np.array([-6.25, -3.75, -1.25, 1.25, 3.75, 6.25])
+    np.testing.assert_allclose(logits[1, 0, 0] - logits[0, 0, 0], distance, rtol=1e-6)
+
+
 def test_without_a_softness_it_is_two_voxels_of_the_finest_axis():
     labels = np.eye(6, dtype=int)
     given = logits_of_labels(labels, (0.7, 3.0), 1.4)

@@ -449,6 +449,13 @@ def test_strides_do_not_matter(connectivity):
         assert betti(view > 0.5, connectivity) == betti(field > 0.5, connectivity)
 
 
+def test_a_field_of_records_is_an_array_like_any_other():
+    field = smooth(2, (6, 7)).astype(np.float32)
+    records = np.zeros(field.shape, [("name", "u1"), ("value", "f4")])
+    records["value"] = field
+    assert triples(barcode(records["value"])) == triples(barcode(field))
+
+
 def test_the_array_is_left_as_it_was():
     field = smooth(7, (6, 7))
     before = field.copy()
@@ -491,8 +498,8 @@ def test_unknown_options_are_refused():
         barcode(np.zeros((3, 3)), "8")
     with pytest.raises(InvalidArray, match=expected):
         betti(np.zeros((3, 3)), "8")
-    for wrong in (-0.1, float("nan")):
-        expected = rf"^min_persistence: expected a number that is not negative, got {wrong}$"
+    for wrong in (-0.1, float("nan"), "a"):
+        expected = rf"^min_persistence: expected a number that is not negative, got {wrong!r}$"
         with pytest.raises(InvalidArray, match=expected):
             barcode(np.zeros((3, 3)), min_persistence=wrong)
     for wrong in (0, -1, 1.5, "2"):

@@ -2,6 +2,7 @@
 
 import re
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -381,3 +382,20 @@ def test_contradictions_are_found_before_labels_are_known(texts, sentence):
 )
 def test_what_labels_may_still_allow_is_not_refused_early(texts):
     check_texts(texts)
+
+
+def test_many_labels_and_all_their_pairs_are_checked_at_once():
+    started = time.perf_counter()
+    for count in (8, 14, 30):
+        singles = [f"{label}:1,0" for label in range(1, count + 1)]
+        pairs = [f"{a}+{b}:1,*" for a in range(1, count + 1) for b in range(a + 1, count + 1)]
+        assert len(Prior.parse([*singles, *pairs, "1-,*"]).constraints) == len(singles) + len(pairs) + 1
+    assert time.perf_counter() - started < 60  # an hour, where every way to split them is tried
+    with pytest.raises(InvalidPrior, match="at most 4 components"):
+        Prior.parse(
+            [
+                *(f"{label}:1,0" for label in range(1, 9)),
+                *(f"{a}+{a + 1}:1,*" for a in (1, 3, 5, 7)),
+                "1+2+3+4+5+6+7+8:5,*",
+            ]
+        )

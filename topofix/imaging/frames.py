@@ -12,7 +12,7 @@ import numpy as np
 from topofix.errors import UnwritableFile
 from topofix.imaging import nifti
 from topofix.imaging.volume import Volume, Voxels, check_finite, intact
-from topofix.imaging.volumes import read, suffix, write
+from topofix.imaging.volumes import WRITABLE, read, suffix, write
 
 
 def read_frames(path: Path | str) -> tuple[Volume, ...]:
@@ -40,9 +40,9 @@ def read_frames(path: Path | str) -> tuple[Volume, ...]:
         return (read(path),)
     with intact(path, f"{suffix(path)} file"):
         series = nifti.read(path, channels=True)
-    if series.array.ndim < 4:
-        return (read(path),)
     check_finite(series)
+    if series.array.ndim < 4:
+        return (series,)
     return tuple(
         replace(series, array=series.array[..., frame], spacing=series.spacing[:3], frame=frame)
         for frame in range(series.array.shape[3])
@@ -62,10 +62,25 @@ def write_frames(path: Path | str, arrays: Sequence[Voxels], frames: Sequence[Vo
         UnwritableFile: The same, or another format than NIfTI for several frames.
     """
     path, first = Path(path), frames[0]
+    check_format(path, frames)
     if first.frame is None:
         return write(path, arrays[0], like=first)
-    if suffix(path) not in nifti.SUFFIXES:
-        found = f"{len(arrays)} frames for '{suffix(path)}'"
-        raise UnwritableFile(f"{path}: expected a NIfTI file for a series in time, found {found}")
     stack = np.stack(arrays, axis=-1)
     write(path, stack, like=replace(first, array=np.broadcast_to(np.uint8(0), stack.shape)))
+
+
+def check_format(path: Path, frames: Sequence[Volume]) -> None:
+    """Refuses an output whose format cannot hold label maps of these frames, before any work is done.
+
+    Raises:
+        UnwritableFile: A format that is only read, PNG for a volume, or any but NIfTI for several frames.
+    """
+    kind = suffix(path)
+    if kind not in WRITABLE:
+        raise UnwritableFile(f"{path}: expected a file ending in {', '.join(WRITABLE)}, found '{kind}'")
+    if frames[0].frame is not None and kind not in nifti.SUFFIXES:
+        raise UnwritableFile(
+            f"{path}: expected a NIfTI file for a series in time, found {len(frames)} frames for '{kind}'"
+        )
+    if kind == ".png" and frames[0].array.ndim > 2:
+        raise UnwritableFile(f"{path}: expected a format for volumes, found '{kind}'")

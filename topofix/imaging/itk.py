@@ -6,7 +6,7 @@ arrays have the file's first index last, so both ways turn them round.
 
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -112,6 +112,11 @@ def write(path: Path, array: Voxels, like: Volume) -> None:
     writer.SetUseCompression(True)
     writer.SetFileName(str(path))
     writer.Execute(image)
+
+
+def affine_of(image: Any) -> Affine:
+    """The affine, to RAS mm, of a SimpleITK image of rank 2 or 3."""
+    return _affine(_Header(image.GetOrigin(), image.GetSpacing(), image.GetDirection(), {}))
 
 
 def _affine(header: _Header) -> Affine:

@@ -25,7 +25,7 @@ __all__ = ["PriorRow", "PriorTable", "priors_csv", "read_priors"]
 
 _REQUIRED = ("case", "b0", "b1")
 _COLUMNS = ("case", "slice", "frame", "label", "b0", "b1", "b2")
-_SPAN = re.compile(r"([0-9]+)(?:\s*-\s*([0-9]+))?")
+_SPAN = re.compile(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?")
 _FORMULA = re.compile(r"'*[=+\-@]")
 """How a cell begins that a spreadsheet takes for a formula, or that an apostrophe keeps from being one."""
 

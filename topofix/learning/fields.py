@@ -29,7 +29,7 @@ SOFTNESS = 2.0
 SUMS_TO_ONE = 1e-3
 """How far the channels of a softmax may be from a sum of 1, as files round them."""
 
-MOST_LABELS = 64
+MOST_LABELS = 255
 """Each label costs a channel of the image's size."""
 
 _CERTAIN = 1e-6  # probabilities nearer to 0 or 1 have no finite logit in float32
@@ -112,7 +112,6 @@ def _with_background(logits: Tensor) -> Tensor:
 
 def _signed_distance(mask: Array, spacing: Sequence[float], slice_axis: int | None) -> Array:
     """mm to the nearest border of a mask, positive inside; the border lies between voxels."""
-    from scipy import ndimage
 
     if slice_axis is not None:
         rest = [step for axis, step in enumerate(spacing) if axis != slice_axis]
@@ -121,7 +120,22 @@ def _signed_distance(mask: Array, spacing: Sequence[float], slice_axis: int | No
     if mask.all() or not mask.any():  # there is no border: farther away than any
         farthest = float(np.linalg.norm(np.multiply(mask.shape, spacing)))
         return np.full(mask.shape, farthest if mask.all() else -farthest)
-    inside, outside = (ndimage.distance_transform_edt(side, sampling=spacing) for side in (mask, ~mask))
-    half = min(spacing) / 2
-    distance: Array = np.where(mask, inside - half, half - outside)
+    distance: Array = np.where(mask, 1.0, -1.0)
+    for side in (mask, ~mask):
+        distance[side] *= _to_the_other_side(side, spacing)[side]
     return distance
+
+
+def _to_the_other_side(side: Array, spacing: Sequence[float]) -> Array:
+    """mm from the middle of each voxel of one side to the nearest voxel of the other, whose border counts."""
+    from scipy import ndimage
+
+    nearest = ndimage.distance_transform_edt(
+        side, sampling=spacing, return_distances=False, return_indices=True
+    )
+    total = np.zeros(side.shape)
+    for axis, step in enumerate(spacing):
+        place = np.arange(side.shape[axis]).reshape([-1 if k == axis else 1 for k in range(side.ndim)])
+        apart = np.maximum(np.abs(nearest[axis] - place) - 0.5, 0) * step
+        total += apart * apart
+    return np.sqrt(total)

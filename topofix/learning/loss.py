@@ -149,7 +149,8 @@ def constraint_loss(field: Tensor, bars: Barcode, constraint: Constraint) -> Ten
 
 
 def region_field(probabilities: Tensor, region: tuple[int, ...]) -> Tensor:
-    """The probability of a region against all else, above 1/2 exactly where the label map shows the region.
+    """The probability of a region against all else, above 1/2 exactly where the label map shows the region,
+    as far as no two labels tie.
 
     With several labels this is a / (a + b), where a is the largest probability among the region's labels and
     b the largest among all others. A sum can pass 1/2 where no single label wins (0.4, 0.3, 0.3), so that a

@@ -11,6 +11,9 @@ from topofix.topology.ranges import Range
 
 Labels = frozenset[str | int]
 
+MOST_LEFTOVERS = 4096
+"""Unions of a dozen labels are proven to contradict their parts; of more, as far as this goes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -89,14 +92,23 @@ def _check_unions(claims: Sequence[Claim], every_label: Labels) -> None:
 
 
 def _most_components(labels: Labels, parts: Sequence[Claim]) -> int | None:
-    """The fewest components that disjoint parts allow the labels to have; None where they do not say."""
-    if not labels:
-        return 0
-    bounds = []
-    for part in parts:
-        region, high = part.region, part.betti[0].high
-        if min(labels, key=str) in region and region <= labels and high is not None:
-            rest = _most_components(labels - region, parts)
-            if rest is not None:
-                bounds.append(high + rest)
-    return min(bounds, default=None)
+    """The fewest components that disjoint parts allow the labels to have; None where they do not say.
+
+    Each set of labels that is left over is looked at once. That can still be many, and then nothing is said.
+    """
+    known: dict[Labels, int | None] = {frozenset(): 0}
+
+    def most(left: Labels) -> int | None:
+        if left in known or len(known) > MOST_LEFTOVERS:
+            return known.get(left)
+        bounds = []
+        for part in parts:
+            region, high = part.region, part.betti[0].high
+            if min(left, key=str) in region and region <= left and high is not None:
+                rest = most(left - region)
+                if rest is not None:
+                    bounds.append(high + rest)
+        known[left] = min(bounds, default=None)
+        return known[left]
+
+    return most(labels)

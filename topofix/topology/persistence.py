@@ -150,10 +150,12 @@ def barcodes(
     >>> [len(bars) for bars in barcodes(np.array([[[0.9, 0.1, 0.8]], [[0.9, 0.8, 0.1]]]))]
     [2, 1]
     """
-    if not min_persistence >= 0:
-        raise InvalidArray(f"min_persistence: expected a number that is not negative, got {min_persistence}")
+    if not (isinstance(min_persistence, int | float | np.number) and min_persistence >= 0):
+        raise InvalidArray(
+            f"min_persistence: expected a number that is not negative, got {min_persistence!r}"
+        )
     images: Field | list[Field]
-    if isinstance(fields, np.ndarray) and len(fields) > 0:
+    if isinstance(fields, np.ndarray) and fields.ndim > 0 and len(fields) > 0 and fields.dtype.kind != "O":
         _checked(fields[0], "field", connectivity)
         images = _floating(fields)
     else:
@@ -262,6 +264,8 @@ def _checked(array: Field, name: str, connectivity: str) -> Field:
 
 def _floating(array: Field) -> Field:
     """The array as float32 or float64 in the machine's byte order, the very same one where it can be."""
+    if any(stride % array.itemsize for stride in array.strides):  # a field of records
+        array = array.copy()
     if array.dtype in (np.float32, np.float64):
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     return array.astype(np.float32 if np.can_cast(array.dtype, np.float32) else np.float64)
@@ -286,6 +290,6 @@ def _thread_count(threads: int | None) -> int:
     """The kernel's number for it: 0 for as many as there are."""
     if threads is None:
         return 0
-    if not isinstance(threads, int) or threads < 1:
+    if not isinstance(threads, int | np.integer) or not 1 <= threads < 2**31:
         raise InvalidArray(f"threads: expected a whole number from 1 on, or None, got {threads!r}")
-    return threads
+    return int(threads)

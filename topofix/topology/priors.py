@@ -230,7 +230,7 @@ def _spelled(text: str, region: str) -> frozenset[str | int]:
     parts = [_folded(part) for part in region.split("+")]
     if "" in parts:  # a name that begins or ends with a plus sign, or nothing at all
         parts = [_folded(region)]
-    numbers = {part: int(part) for part in parts if re.fullmatch(r"\d+", part, re.ASCII)}
+    numbers = {part: int(part) for part in parts if re.fullmatch(r"\d{1,9}", part, re.ASCII)}
     if 0 in numbers.values():
         raise InvalidPrior(f"prior {text!r}: expected labels from 1 on, got 0, which is the background")
     return frozenset(numbers.get(part, part) for part in parts)
@@ -283,7 +283,7 @@ def _read_numbers(text: str, numbers: str) -> tuple[Range, ...]:
 def _read_range(text: str, number: str) -> Range:
     if number == "*":
         return Range(0, None)
-    match = re.fullmatch(r"(\d+)(?:(-)(\d*))?", number, re.ASCII)
+    match = re.fullmatch(r"(\d{1,9})(?:(-)(\d{0,9}))?", number, re.ASCII)
     if not match:
         raise InvalidPrior(f"prior {text!r}: expected a count such as 1, 1-3, 1- or *, got {number!r}")
     low, dash, high = match.groups()
@@ -305,7 +305,9 @@ def _read_region(text: str, region: str, labels: Mapping[str, int] | None) -> tu
 
 
 def _read_label(text: str, part: str, by_name: Mapping[str, int], labels: Mapping[str, int] | None) -> int:
-    if re.fullmatch(r"\d+", part, re.ASCII):  # digits are a number even where a label has them for its name
+    if re.fullmatch(
+        r"\d{1,9}", part, re.ASCII
+    ):  # digits are a number even where a label has them for its name
         if int(part) == 0:
             raise InvalidPrior(f"prior {text!r}: expected labels from 1 on, got 0, which is the background")
         if labels is None or int(part) in labels.values():

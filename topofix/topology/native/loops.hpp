@@ -284,6 +284,7 @@ class Loops {
             push(voxel, edges & ~cells);
             // Of its edges, each vertex that it brings has taken one, too; usually that was all of them.
             if (count(cells & topofix::edges<3>) == gradient.size + count(cells & vertices<3>)) return;
+            // Voxels that begin loops stand here with their order; what others have is no order, or another's.
             const Order order = loops_.trees_[voxel].load(std::memory_order_relaxed) - 1;
             if (order >= loops_.critical_.size() || loops_.critical_[order].voxel != voxel) return;
             for (Set left = loops_.starts_.among(order, edges); left != 0; left &= left - 1)
