@@ -477,12 +477,36 @@ def test_a_spacing_of_infinity_is_refused(program):
     assert "expected spacing to be a list of numbers, found [inf, 1.0]" in refused(path)
 
 
-@pytest.mark.parametrize("name", ["model.ts", "model.pt", "model.PT", "model.pth", "model.pt2"])
-def test_a_network_alone_is_asked_for_its_description(name):
-    text = refused(Path(name))
-    assert text.startswith(f"{name}: expected a .toml that describes this network, got the network alone")
-    for key in ("weights", "dimensions", "labels", "patch_size", "[network]"):
-        assert key in text
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_a_program_alone_shows_what_it_takes(tmp_path, rank, channels):
+    convolution = (nn.Conv2d if rank == 2 else nn.Conv3d)(1, channels, 3, padding=1)
+    torch.jit.script(convolution).save(tmp_path / "their.ts")
+    checkpoint = load(tmp_path / "their.ts", trusted=True)
+    assert checkpoint.config.dimensions == rank
+    assert checkpoint.config.labels == tuple(str(label) for label in range(1, max(2, channels)))
+    image = torch.randn(1, 1, *(20, 21, 22)[:rank])
+    logits = checkpoint.network(image)
+    assert logits.shape == (1, max(2, channels), *image.shape[2:])
+
+
+def test_a_traced_program_alone_is_tried_on_patches_until_it_takes_one(tmp_path):
+    class Fixed(nn.Module):
+        def forward(self, image):
+            return torch.cat([image, -image], 1).reshape(1, 2, 96, 96, 96)
+
+    torch.jit.trace(Fixed(), torch.zeros(1, 1, 96, 96, 96)).save(tmp_path / "their.pt")
+    assert load(tmp_path / "their.pt", trusted=True).config.patch_size == (96, 96, 96)
+
+
+def test_a_program_alone_needs_trust_and_has_to_be_there_and_to_fit(tmp_path):
+    with pytest.raises(InvalidCheckpoint, match=r"their.ts: expected a network's file, found none"):
+        load(tmp_path / "their.ts", trusted=True)
+    torch.jit.script(nn.Conv1d(1, 2, 1)).save(tmp_path / "their.ts")
+    with pytest.raises(InvalidOption, match=r"expected --trust-model"):
+        load(tmp_path / "their.ts")
+    with pytest.raises(InvalidCheckpoint, match=r"expected a network from \(1, 1, \*S\) to logits"):
+        load(tmp_path / "their.ts", trusted=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", "weights"], ids=["empty", "nonsense", "bare weights"])

@@ -43,6 +43,10 @@ WEIGHTS = (".safetensors", ".pt", ".pth")
 NESTED = ("state_dict", "model")
 """Where training programs keep a network's weights in a larger dictionary."""
 
+TRIED_PATCHES = ((64,) * 3, (96,) * 3, (128,) * 3, (32,) * 3, (128,) * 2, (256,) * 2, (64,) * 2)
+"""Shapes that a program without a description is tried on, until it takes one; volumes first, as layers for
+volumes take a 2-D image for a volume without a batch."""
+
 SAFE_UNPICKLING = "2.6"
 """Before this version of torch, `weights_only` could be made to run code (CVE-2025-32434)."""
 
@@ -177,7 +181,8 @@ def load(model: str | Path, trusted: bool = False) -> Checkpoint:
     Somebody else's network is tried on an image of zeros before it is returned.
 
     Args:
-        model: A bundled name, a `.safetensors` checkpoint of topofix, or a `.toml` as this module describes.
+        model: A bundled name, a `.safetensors` checkpoint of topofix, a `.toml` as this module describes, or
+            a program alone, whose labels are then numbers.
         trusted: Whether code that the network's file brings along may run.
 
     Raises:
@@ -192,12 +197,7 @@ def load(model: str | Path, trusted: bool = False) -> Checkpoint:
     kind = path.suffix.lower()
     if str(model) in networks.bundled() or kind not in (".toml", *SCRIPTS, *EXPORTED):
         return networks.load(model)
-    if kind != ".toml":
-        raise InvalidCheckpoint(
-            f"{path.name}: expected a .toml that describes this network, got the network alone; that needs "
-            "weights (this file's name), dimensions, labels, patch_size and, for bare weights, [network]"
-        )
-    return _load_described(describe(path), trusted)
+    return _load_described(describe(path), trusted) if kind == ".toml" else _load_alone(path, trusted)
 
 
 def describe(path: Path) -> Description:
@@ -266,15 +266,44 @@ def adaptable(network: nn.Module) -> bool:
     return network.adaptable if isinstance(network, ForeignNetwork) else True
 
 
+def _load_alone(path: Path, trusted: bool) -> Checkpoint:
+    """A program without a description: what it takes is found by trying, and its labels are numbers."""
+    if not path.is_file():
+        raise InvalidCheckpoint(f"{path.name}: expected a network's file, found none")
+    if not trusted:
+        raise _mistrust(path.name, path)
+    inner = _load_program(path)
+    for patch in TRIED_PATCHES:
+        try:
+            with torch.no_grad():
+                logits = inner(torch.zeros(1, 1, *patch))
+            fits = logits.is_floating_point() and logits.shape[0] == 1 and logits.shape[2:] == patch
+        except Exception:  # a stranger's program raises what it likes; here that only means "not this shape"
+            continue
+        if fits:
+            labels = tuple(str(label) for label in range(1, max(2, logits.shape[1])))
+            config = NetworkConfig(len(patch), labels, (), patch, channels=())
+            network = ForeignNetwork(inner, path.name, patch, len(labels)).eval()
+            return Checkpoint(path.stem, config, network, {"weights": path.name})
+    raise InvalidCheckpoint(
+        f"{path.name}: expected a network from (1, 1, *S) to logits (1, K, *S), found none for S such as "
+        f"{TRIED_PATCHES[0]} and {TRIED_PATCHES[-1]}; a .toml beside it can say what it takes"
+    )
+
+
+def _mistrust(name: str, weights: Path) -> InvalidOption:
+    return InvalidOption(
+        f"{name}: loading '{weights.name}' runs code from that file; "
+        "expected --trust-model, which allows it, got none"
+    )
+
+
 def _load_described(description: Description, trusted: bool) -> Checkpoint:
     path, weights, config = description.path, description.weights, description.config
     if not weights.is_file():
         raise InvalidCheckpoint(f"{path.name}: expected the file '{weights.name}' beside it, found none")
     if description.needs_trust and not trusted:
-        raise InvalidOption(
-            f"{path.name}: loading '{weights.name}' runs code from that file; "
-            "expected --trust-model, which allows it, got none"
-        )
+        raise _mistrust(path.name, weights)
     if description.network is not None:
         inner = _build(path.name, description.network)
         _fill(inner, weights, _read_weights(weights))
