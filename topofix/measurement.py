@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topofix.errors import InvalidArray, InvalidOption
+from topofix.errors import InvalidArray, InvalidOption, InvalidPrior
+from topofix.imaging.frames import read_frames
 from topofix.imaging.maps import Maps, read_maps
 from topofix.imaging.rows import PriorRow, case_name
-from topofix.imaging.volumes import Volume, read
+from topofix.imaging.volumes import Volume
 from topofix.learning.loss import region_field
 from topofix.prediction import choose_slice_axis, predict_maps, predict_volume, provenance
 from topofix.records import CaseOptions, Outcome, Record, Topology
@@ -76,27 +77,32 @@ def measure(
             kind = "table, whose rows" if request.table is not None else "file, whose constraints"
             raise InvalidOption(f"--label: expected it without a {kind} name their labels")
         request = PriorRequest(tuple(t if ":" in t else f"{label}:{t}" for t in request.texts))
-    volume, maps = _open(path, options)
-    slicewise = volume.array.ndim == 2 or options.slice_axis is not None
+    frames, maps = _open(path, options)
+    slicewise = frames[0].array.ndim == 2 or options.slice_axis is not None
     anything = "*,*" if slicewise else "*,*,*"  # asks for nothing
     wish = request or (PriorRequest((f"{label}:{anything}",)) if label else None)
-    subject = _subject(volume, maps, path.name, options, wish)
-    wish = wish or PriorRequest(tuple(_each_label(subject, anything, 1 if each_label else 2)))
-    # A label map may lack a label that a prior asks for, or asks to be absent.
-    known = None if request and options.input_type == "labels" else subject.labels
-    priors = wish.for_image(path.name, volume.array.shape, subject.slice_axis, known)
-    names = {value: name for name, value in subject.labels.items()}
     topology, bars = [], []
-    for index, prior in priors.items():
-        for constraint in prior.constraints:
-            field = one_slice(subject.field(constraint.region), index, subject.slice_axis)
-            code = barcode(field, options.connectivity)
-            counts = betti_at(code, field, threshold)
-            name = constraint.name(names)
-            asked = ",".join(map(str, constraint.betti)) if request else None
-            met = constraint.error(counts) == 0 if request else None
-            topology.append(Topology(name, index, asked, counts, counts, met, met))
-            bars.append(gather(name, index, code, field, min_persistence))
+    for volume in frames:
+        subject = _subject(volume, maps, path.name, options, wish)
+        asked_of_it = wish or PriorRequest(tuple(_each_label(subject, anything, 1 if each_label else 2)))
+        # A label map may lack a label that a prior asks for, or asks to be absent.
+        known = None if request and options.input_type == "labels" else subject.labels
+        shape, axis, frame = volume.array.shape, subject.slice_axis, volume.frame
+        priors = asked_of_it.for_image(path.name, shape, axis, known, frame)
+        names = {value: name for name, value in subject.labels.items()}
+        for index, prior in priors.items():
+            for constraint in prior.constraints:
+                field = one_slice(subject.field(constraint.region), index, axis)
+                code = barcode(field, options.connectivity)
+                counts = betti_at(code, field, threshold)
+                name = constraint.name(names)
+                asked = ",".join(map(str, constraint.betti)) if request else None
+                met = constraint.error(counts) == 0 if request else None
+                topology.append(Topology(name, index, asked, counts, counts, met, met, frame))
+                bars.append(gather(name, index, code, field, min_persistence, frame))
+    if not topology:
+        assert request is not None
+        raise InvalidPrior(f"{request.describe()}: expected a row for {path.name}, found none")
     if request is None:
         outcome = Outcome.MEASURED
     else:
@@ -109,10 +115,10 @@ def measure(
         request={"betti": request.describe() if request else None, **asdict(options), "threshold": threshold},
         **subject.provenance,
         seed=options.seed,
-        slice_axis=None if None in priors else subject.slice_axis,
+        slice_axis=None if topology[0].slice is None else subject.slice_axis,
         topology=tuple(topology),
         seconds=round(time.perf_counter() - started, 3),
-        voxel_volume=volume.voxel_volume,
+        voxel_volume=frames[0].voxel_volume,
     )
     return record, bars
 
@@ -123,7 +129,7 @@ def count_slices(path: Path, options: CaseOptions = CaseOptions()) -> int:
     Raises:
         TopofixError: An unreadable file, or a slice axis that it lacks.
     """
-    volume, _ = _open(path, options)
+    (volume, *_), _ = _open(path, options)
     axis = choose_slice_axis(volume, options)
     return volume.array.shape[axis] if volume.array.ndim > 2 else 0
 
@@ -143,23 +149,24 @@ def drawn_priors(records: Sequence[Record]) -> tuple[PriorRow, ...]:
     found = {part.region for record in records for part in record.topology} - {_FOREGROUND}
     rows: list[PriorRow] = []
     for record in records:
-        counts = {(part.slice, part.region): part.after for part in record.topology}
-        for index in dict.fromkeys(part.slice for part in record.topology):
+        counts = {(part.frame, part.slice, part.region): part.after for part in record.topology}
+        for frame, index in dict.fromkeys((part.frame, part.slice) for part in record.topology):
             absent = (0,) * len(record.topology[0].after)
             for region in sorted(found, key=int) or [_FOREGROUND]:
-                betti = ",".join(map(str, counts.get((index, region), absent)))
-                slices = None if index is None else (index, index)
+                betti = ",".join(map(str, counts.get((frame, index, region), absent)))
+                slices, frames = (None if at is None else (at, at) for at in (index, frame))
                 label = "" if region == _FOREGROUND else region
-                rows.append(PriorRow(len(rows) + 2, case_name(Path(record.input).name), slices, label, betti))
+                case = case_name(Path(record.input).name)
+                rows.append(PriorRow(len(rows) + 2, case, slices, label, betti, frames))
     return tuple(rows)
 
 
-def _open(path: Path, options: CaseOptions) -> tuple[Volume, Maps | None]:
-    """A case's grid with its values, or with the probabilities that lie on it."""
+def _open(path: Path, options: CaseOptions) -> tuple[tuple[Volume, ...], Maps | None]:
+    """A case's frames with their values, or the one grid that probabilities lie on."""
     if options.input_type != "probabilities":
-        return read(path), None
+        return read_frames(path), None
     maps = read_maps(path, Path(options.like) if options.like else None)
-    return maps.grid, maps
+    return (maps.grid,), maps
 
 
 def _subject(

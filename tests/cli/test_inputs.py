@@ -202,6 +202,23 @@ def test_a_table_may_speak_of_some_frames(run, cine, tmp_path):
     assert [betti(after[:, :, 0, t]) for t in range(3)] == [(1, 1), (1, 1), (1, 0)]
 
 
+def test_barcode_measures_a_series_and_writes_the_priors_that_it_has(run, cine, tmp_path):
+    table, bars = tmp_path / "drawn.csv", tmp_path / "bars.csv"
+    options = ("--input-type", "labels", "--slice-axis", 2)
+    result = run("barcode", cine, *options, "--write-csv", table, "--csv", bars)
+    assert result.exit_code == 0, result.stderr
+    assert "cine.nii.gz, frame 1, slice 0" in result.stdout
+    assert "frame" in table.read_text().splitlines()[0]
+    assert '"cine.nii.gz, frame 2"' in bars.read_text()
+    checked = run("barcode", cine, *options, "--betti-csv", table, "--json")
+    assert checked.exit_code == 0, checked.stderr
+    rows = json.loads(checked.stdout)["topology"]
+    assert [(row["frame"], row["slice"], row["after"], row["met"]) for row in rows] == [
+        (t, k, [1, 1] if t == 0 else [1, 0], True) for t in range(3) for k in range(2)
+    ]
+    assert run("barcode", cine, *options, "--betti", "1,1").exit_code == 3
+
+
 def test_a_table_that_speaks_of_no_frame_is_refused(run, cine, tmp_path):
     table = tmp_path / "priors.csv"
     table.write_text("case,frame,b0,b1\ncine,7,1,1\n")

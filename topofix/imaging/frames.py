@@ -83,4 +83,6 @@ def check_format(path: Path, frames: Sequence[Volume]) -> None:
             f"{path}: expected a NIfTI file for a series in time, found {len(frames)} frames for '{kind}'"
         )
     if kind == ".png" and frames[0].array.ndim > 2:
-        raise UnwritableFile(f"{path}: expected a format for volumes, found '{kind}'")
+        raise UnwritableFile(
+            f"{path}: expected an image of 2 dimensions for '{kind}', found shape {frames[0].array.shape}"
+        )

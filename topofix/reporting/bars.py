@@ -65,7 +65,8 @@ def headline(case: str, part: Topology, threshold: float) -> str:
         >>> headline("map.nii.gz", Topology("foreground", None, "1,0", (2, 0), (2, 0), False, False), 0.5)
         'map.nii.gz, foreground: Betti numbers 2,0 above 0.5; asked for 1,0: not met'
     """
-    place = "" if part.slice is None else f", slice {part.slice}"
+    place = "" if part.frame is None else f", frame {part.frame}"
+    place += "" if part.slice is None else f", slice {part.slice}"
     text = f"{case}{place}, {part.region}: Betti numbers {betti_text(part.after)} above {threshold:g}"
     if part.requested is None:
         return text
@@ -73,7 +74,10 @@ def headline(case: str, part: Topology, threshold: float) -> str:
 
 
 def bars_csv(case: str, every: Iterable[Bars]) -> str:
-    """All bars of a case as CSV rows of `COLUMNS`, without a header; voxels as indices with spaces."""
+    """All bars of a case as CSV rows of `COLUMNS`, without a header; voxels as indices with spaces.
+
+    A frame of a series in time stands behind the case's name: it is a case of its own there.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     for bars in every:
@@ -86,7 +90,8 @@ def bars_csv(case: str, every: Iterable[Bars]) -> str:
             # as many digits as it takes to read the same value back
             ends = (np.format_float_positional(value, trim="-") for value in (birth, death))
             values = (*ends, f"{birth - death:.9g}")
-            writer.writerow((case, bars.region, place, int(dimension), *values, *voxels))
+            name = case if bars.frame is None else f"{case}, frame {bars.frame}"
+            writer.writerow((name, bars.region, place, int(dimension), *values, *voxels))
     return file.getvalue()
 
 

@@ -22,6 +22,7 @@ class Bars:
         births: Values at birth, (n,).
         deaths: Values at death, 0 for the essential bar, (n,).
         shape: The field's, to which the barcode's flat indices belong.
+        frame: Index in time; None for an image of its own.
     """
 
     region: str
@@ -30,10 +31,16 @@ class Bars:
     births: Field
     deaths: Field
     shape: tuple[int, ...]
+    frame: int | None = None
 
 
 def gather(
-    region: str, index: int | None, barcode: Barcode, field: Field, min_persistence: float = 0.0
+    region: str,
+    index: int | None,
+    barcode: Barcode,
+    field: Field,
+    min_persistence: float = 0.0,
+    frame: int | None = None,
 ) -> Bars:
     """The bars of a field that are at least `min_persistence` long, with their values.
 
@@ -46,4 +53,4 @@ def gather(
     births, deaths = barcode.values(field)
     long = births - deaths >= min_persistence
     kept = Barcode(barcode.dimension[long], barcode.birth[long], barcode.death[long])
-    return Bars(region, index, kept, births[long], deaths[long], field.shape)
+    return Bars(region, index, kept, births[long], deaths[long], field.shape, frame)
