@@ -116,7 +116,8 @@ class Input:
 def sigmoid(logits: Array) -> Array:
     """Probabilities in place, since the largest fields leave no room for copies."""
     np.negative(logits, out=logits)
-    np.exp(logits, out=logits)
+    with np.errstate(over="ignore"):  # 1 / infinity is the 0 that is meant
+        np.exp(logits, out=logits)
     logits += 1
     return np.reciprocal(logits, out=logits)
 
