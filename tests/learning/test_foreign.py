@@ -16,7 +16,8 @@ from torch.torch_version import TorchVersion
 
 from topofix.errors import InvalidCheckpoint, InvalidOption
 from topofix.learning import network as networks
-from topofix.learning.foreign import adaptable, describe, last_change, load
+from topofix.learning.description import describe
+from topofix.learning.foreign import adaptable, last_change, load
 from topofix.learning.inference import grid_for, predict
 from topofix.learning.network import NetworkConfig, build
 from topofix.learning.refinement import refine_weights

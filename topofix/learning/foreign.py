@@ -1,15 +1,7 @@
 """Networks that somebody else made: TorchScript, torch.export, or bare weights of one of MONAI's networks.
 
-Such a file does not say what its channels mean, so a small TOML beside it does:
-
-    weights = "model.ts"            # TorchScript (.ts, .pt, .pth) or torch.export (.pt2)
-    dimensions = 3
-    labels = ["liver", "tumour"]    # channels 1, 2, ...; channel 0 is the background
-    patch_size = [96, 96, 96]       # the shape that the network sees; larger images go through in windows
-    spacing = [1.0, 1.0, 1.0]       # mm; without it the image keeps its own
-    [network]                       # only for bare weights (.safetensors, .pt, .pth), as in MONAI bundles
-    name = "UNet"                   # in monai.networks.nets; the rest are its arguments
-    spatial_dims = 3
+Such a file does not say what its channels mean, so a small TOML beside it does: see
+`description.py`.
 
 The network maps (1, 1, *patch_size) to logits (1, K + 1, *patch_size); for a single label one channel does,
 to which a sigmoid belongs. It sees intensities as topofix's own networks do, mean 0 and deviation 1.
@@ -21,11 +13,9 @@ trust. Bare weights are numbers, read without unpickling objects, for a class of
 import copy
 import inspect
 import logging
-import tomllib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
@@ -36,59 +26,15 @@ from torch import Tensor, nn
 
 from topofix.errors import InvalidCheckpoint, InvalidOption
 from topofix.learning import network as networks
+from topofix.learning.description import EXPORTED, SCRIPTS, Description, describe
 from topofix.learning.network import Checkpoint, NetworkConfig
 
-SCRIPTS, EXPORTED = (".ts", ".pt", ".pth"), (".pt2",)
-WEIGHTS = (".safetensors", ".pt", ".pth")
 NESTED = ("state_dict", "model")
 """Where training programs keep a network's weights in a larger dictionary."""
 
 TRIED_PATCHES = ((64,) * 3, (96,) * 3, (128,) * 3, (32,) * 3, (128,) * 2, (256,) * 2, (64,) * 2)
 """Shapes that a program without a description is tried on, until it takes one; volumes first, as layers for
 volumes take a 2-D image for a volume without a batch."""
-
-SAFE_UNPICKLING = "2.6"
-"""Before this version of torch, `weights_only` could be made to run code (CVE-2025-32434)."""
-
-_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "weights": (lambda value: isinstance(value, str) and bool(value), "a file's name"),
-    "dimensions": (lambda value: type(value) is int and value in (2, 3), "2 or 3"),
-    "labels": (lambda value: _all(value, lambda name: isinstance(name, str)), "a list of names"),
-    "patch_size": (lambda value: _all(value, lambda side: type(side) is int), "a list of whole numbers"),
-    "spacing": (
-        lambda value: _all(value, lambda mm: type(mm) in (int, float) and abs(mm) < 1e6),
-        "a list of numbers",
-    ),
-    "network": (
-        lambda value: isinstance(value, dict) and isinstance(value.get("name"), str),
-        "a table with a name and arguments",
-    ),
-}
-_OPTIONAL = {"spacing", "network"}
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a TOML says about a network.
-
-    Attributes:
-        path: The TOML.
-        weights: The network's file.
-        config: Without channels: its architecture is its own business. Without a spacing: the image's own.
-        network: Name and arguments of a MONAI network, for bare weights; None where the file is a program.
-    """
-
-    path: Path
-    weights: Path
-    config: NetworkConfig
-    network: Mapping[str, Any] | None
-
-    @property
-    def needs_trust(self) -> bool:
-        """Whether loading runs code that the file brings along."""
-        if self.network is None:
-            return True
-        return self.weights.suffix.lower() != ".safetensors" and torch.__version__ < SAFE_UNPICKLING
 
 
 class ForeignNetwork(nn.Module):
@@ -198,50 +144,6 @@ def load(model: str | Path, trusted: bool = False) -> Checkpoint:
     if str(model) in networks.bundled() or kind not in (".toml", *SCRIPTS, *EXPORTED):
         return networks.load(model)
     return _load_described(describe(path), trusted) if kind == ".toml" else _load_alone(path, trusted)
-
-
-def describe(path: Path) -> Description:
-    """Reads the TOML of a network, without its weights.
-
-    Raises:
-        InvalidCheckpoint: It is missing or no TOML, or an entry is missing, unknown or senseless.
-
-    Example:
-        >>> describe(Path("nowhere.toml"))
-        Traceback (most recent call last):
-        topofix.errors.InvalidCheckpoint: nowhere.toml: expected a TOML that describes a network, found none
-    """
-    if not path.is_file():
-        raise InvalidCheckpoint(f"{path.name}: expected a TOML that describes a network, found none")
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except ValueError as error:  # no TOML, no UTF-8, or a number too long to read
-        raise InvalidCheckpoint(f"{path.name}: expected TOML, found something else ({error})") from error
-    if unknown := sorted(values.keys() - _KEYS.keys()):
-        raise InvalidCheckpoint(f"{path.name}: expected {', '.join(_KEYS)}, found '{unknown[0]}'")
-    for key, (fits, meaning) in _KEYS.items():
-        if key not in values and key not in _OPTIONAL:
-            raise InvalidCheckpoint(f"{path.name}: expected {key} = {meaning}, found no such line")
-        if key in values and not fits(values[key]):
-            raise InvalidCheckpoint(f"{path.name}: expected {key} to be {meaning}, found {values[key]!r}")
-    try:
-        config = NetworkConfig(
-            values["dimensions"],
-            tuple(values["labels"]),
-            tuple(map(float, values.get("spacing", ()))),
-            tuple(values["patch_size"]),
-            channels=(),
-        )
-    except InvalidCheckpoint as error:
-        raise InvalidCheckpoint(f"{path.name}: {error}") from None
-    weights, network = path.parent / values["weights"], values.get("network")
-    kinds = (*SCRIPTS, *EXPORTED) if network is None else WEIGHTS
-    if weights.suffix.lower() not in kinds:
-        table = "without a [network] table" if network is None else "beside a [network] table"
-        raise InvalidCheckpoint(
-            f"{path.name}: expected weights to end in {', '.join(kinds)} {table}, found '{values['weights']}'"
-        )
-    return Description(path, weights, config, network)
 
 
 def last_change(model: str | Path) -> tuple[int, ...]:
@@ -412,10 +314,6 @@ def _quietly() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
-
-
-def _all(value: Any, fits: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and all(map(fits, value))
 
 
 def _reason(error: Exception) -> str:
