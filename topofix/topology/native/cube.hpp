@@ -109,12 +109,6 @@ inline int lowest(Word word) {
 #endif
 }
 
-inline int highest(Set set) {
-    int code = lowest(set);
-    while ((set &= set - 1) != 0) code = lowest(set);
-    return code;
-}
-
 constexpr Set only(int code) { return Set(1) << code; }
 
 constexpr int count(Set set) {
