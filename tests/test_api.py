@@ -8,11 +8,11 @@ import SimpleITK
 import torch
 
 from topofix.api import _on_grid, _source, refine
-from topofix.errors import InvalidArray, InvalidPrior
+from topofix.errors import InvalidArray, InvalidOption, InvalidPrior
 from topofix.imaging.volume import Volume
 from topofix.imaging.volumes import read, write
 from topofix.pipeline import refine as refine_file
-from topofix.records import CaseOptions, Outcome
+from topofix.records import CaseOptions, MaxChange, Outcome, RefinementOptions
 from topofix.request import PriorRequest
 from topofix.topology.persistence import betti
 
@@ -165,3 +165,32 @@ def test_a_label_map_can_be_corrected_without_probabilities():
 def test_what_cannot_be_is_refused(image, settings, error, sentence):
     with pytest.raises(error, match=sentence):
         refine(image, "1,0,0", **settings)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.asarray, torch.from_numpy, lambda mask: nib.Nifti1Image(mask, np.eye(4))]
+)
+def test_frozen_voxels_keep_their_label(kind):
+    frozen = (broken() > 0.5).astype(np.uint8)
+    frozen[6, 6, 6] = 0
+    result = refine(broken(), "1,0,0", frozen=kind(frozen))
+    assert result.record.outcome is Outcome.SATISFIED
+    np.testing.assert_array_equal(result.labels[frozen > 0], 1)
+
+
+def test_a_frozen_mask_of_another_shape_or_in_a_file_is_refused():
+    with pytest.raises(InvalidArray, match=r"frozen: expected the shape of the image, .* got \(3, 4\)"):
+        refine(broken(), "1,0,0", frozen=np.ones((3, 4)))
+    with pytest.raises(
+        InvalidOption, match=r"freeze: expected a mask in memory as 'frozen', got the file a\.nii"
+    ):
+        refine(broken(), "1,0,0", options=CaseOptions("probabilities", freeze="a.nii"))
+
+
+def test_what_is_limited_on_the_command_line_is_limited_here():
+    limits = RefinementOptions(time_limit=1e-9)
+    assert refine(broken(), "1,0,0", refinement=limits).record.outcome is Outcome.TIME_OVER
+    limits = RefinementOptions(max_change=MaxChange(0))
+    result = refine(broken(), "1,0,0", refinement=limits)
+    assert result.record.outcome is Outcome.STOPPED_BY_MAX_CHANGE
+    np.testing.assert_array_equal(result.labels, broken() > 0.5)

@@ -80,8 +80,10 @@ def test_own_results_in_a_folder_are_no_cases(tree):
     (tree / "in" / "a_refined.nii.gz").touch()
     (tree / "in" / "a_seg.nii.gz").touch()
     (tree / "in" / "a_seg_probabilities_wall.nii.gz").touch()
+    (tree / "in" / "a_refined_changes.nii.gz").touch()
     (tree / "in" / "segment.nii.gz").touch()
     results = {"in/a_refined.nii.gz", "in/a_seg.nii.gz", "in/a_seg_probabilities_wall.nii.gz"}
+    results.add("in/a_refined_changes.nii.gz")
     for ending in ("_refined", "_seg"):  # segment, then refine, is the natural order
         cases = planned(["in"], ending=ending).keys()
         assert not results & cases

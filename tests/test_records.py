@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from topofix.records import Outcome, Record, Topology
+from topofix.records import ChangeRow, Outcome, Record, Topology
 
 RECORD = Record(
     command="refine",
@@ -31,6 +31,10 @@ RECORD = Record(
     voxels_changed=12,
     voxel_volume=0.3,
     dice_to_input=0.987,
+    changes=(
+        ChangeRow("wall", 0, 0, "removed", 0.7, 0.1, (0, 3, 4), (0.0, 4.5, 6.0), 9, 2.7, "voxels"),
+        ChangeRow("wall", 1, None, "changed", None, None, (1, 3, 4), (9.0, 4.5, 6.0), 2, 0.6, "exact", 3),
+    ),
     outputs={"segmentation": "scan_refined.nii.gz"},
 )
 
@@ -50,6 +54,20 @@ def test_json_holds_every_field():
         "met": False,
         "frame": None,
     }
+    assert values["changes"][0] == {
+        "region": "wall",
+        "slice": 0,
+        "dimension": 0,
+        "kind": "removed",
+        "birth": 0.7,
+        "death": 0.1,
+        "voxel": [0, 3, 4],
+        "mm": [0.0, 4.5, 6.0],
+        "voxels": 9,
+        "mm3": 2.7,
+        "stage": "voxels",
+        "frame": None,
+    }
     assert (values["mm3_added"], values["mm3_removed"]) == (2.4, 0.9)
 
 
@@ -61,6 +79,10 @@ def test_a_record_comes_back_from_json():
     values["topology"] = tuple(
         Topology(**{**part, "before": tuple(part["before"]), "after": tuple(part["after"])})
         for part in values["topology"]
+    )
+    values["changes"] = tuple(
+        ChangeRow(**{**row, "voxel": tuple(row["voxel"]), "mm": tuple(row["mm"])})
+        for row in values["changes"]
     )
     values["stages"] = tuple(values["stages"])
     values["request"]["smoothing"] = tuple(values["request"]["smoothing"])
@@ -78,6 +100,10 @@ def test_one_line_of_json_holds_the_same():
     [
         (Outcome.SATISFIED, 0),
         (Outcome.ALREADY_SATISFIED, 0),
+        (Outcome.NO_EVIDENCE, 3),
+        (Outcome.INFEASIBLE, 3),
+        (Outcome.STOPPED_BY_MAX_CHANGE, 3),
+        (Outcome.TIME_OVER, 3),
         (Outcome.NOT_REACHED, 3),
         (Outcome.MET, 0),
         (Outcome.NOT_MET, 3),

@@ -44,3 +44,12 @@ def test_a_missing_key_is_an_error_unless_it_may_be_missing():
     with pytest.raises(KeyError):
         TopologyRefined("pred", "1,1")({})
     assert TopologyRefined("pred", "1,1", allow_missing_keys=True)({}) == {}
+
+
+def test_voxels_under_a_mask_keep_their_label():
+    probabilities = torch.softmax(logits(), 0)
+    frozen = (probabilities[1:] < 0.5) & (probabilities[1:] > 0.3)  # the gap
+    transform = TopologyRefined("pred", "1:1,1", frozen_key="frozen")
+    done = transform({"pred": probabilities, "frozen": frozen})
+    assert not done["pred"][frozen].any()
+    assert torch.equal(done["frozen"], frozen)

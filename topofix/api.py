@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from topofix.errors import InvalidArray
+from topofix.errors import InvalidArray, InvalidOption
 from topofix.imaging.itk import affine_of
 from topofix.imaging.maps import Maps
 from topofix.imaging.volume import Affine, Volume, Voxels
@@ -53,6 +53,7 @@ def refine(
     channel_axis: int | None = None,
     options: CaseOptions = CaseOptions(input_type="probabilities"),
     refinement: RefinementOptions = RefinementOptions(),
+    frozen: Any = None,
 ) -> Result:
     """Gives an image in memory the topology that was asked for.
 
@@ -63,7 +64,8 @@ def refine(
         spacing: mm per axis, without the channels'; None takes the image's own, and 1 for arrays and tensors.
         channel_axis: Axis of the channels; None where there are none. SimpleITK keeps channels as components.
         options: What the image is, network, connectivity, slice axis.
-        refinement: Stages, steps, learning rates.
+        refinement: Stages, steps, learning rates, limits.
+        frozen: A mask of the image's shape, of any of its kinds; where it is not zero, the label stays.
 
     Raises:
         TopofixError: An image or a prior that cannot be, or do not fit each other.
@@ -77,6 +79,9 @@ def refine(
     """
     source = _source(image)
     maps = _on_grid(source, channel_axis, spacing)
+    mask = None if frozen is None else _mask(frozen, maps.grid.array.shape)
+    if options.freeze is not None:
+        raise InvalidOption(f"freeze: expected a mask in memory as 'frozen', got the file {options.freeze}")
     request = PriorRequest((betti,) if isinstance(betti, str) else tuple(betti))
     if options.input_type == "probabilities":
         prediction, priors = predict_maps(maps, "image", options, request)
@@ -84,7 +89,7 @@ def refine(
         prediction, priors = predict_volume(maps.grid, options, request)
     else:
         raise InvalidArray(f"image: expected no channels in {options.input_type}, got {len(maps.array)}")
-    refined = refine_prediction(maps.grid, prediction, priors, request, options, refinement)
+    refined = refine_prediction(maps.grid, prediction, priors, request, options, refinement, frozen=mask)
     probabilities = torch.softmax(refined.logits, 0).numpy()
     return Result(source.like(refined.labels), probabilities, refined.record)
 
@@ -121,6 +126,14 @@ def _on_grid(source: _Source, channel_axis: int | None, spacing: Sequence[float]
         affine[:3, :rank] *= np.divide(steps, own)
     layout = "single map" if axis is None else f"channels on axis {axis}"
     return Maps(array, Volume(array[0], steps, affine, Path("image")), layout)
+
+
+def _mask(frozen: Any, shape: tuple[int, ...]) -> Voxels:
+    """A mask of any kind as a boolean array of the image's shape."""
+    array = _source(frozen).array
+    if array.shape != shape:
+        raise InvalidArray(f"frozen: expected the shape of the image, {shape}, got {array.shape}")
+    return np.ascontiguousarray(array != 0)
 
 
 def _source(image: Any) -> _Source:

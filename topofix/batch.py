@@ -9,7 +9,7 @@ from topofix.errors import TopofixError, UnreadableFile, UnwritableFile
 from topofix.imaging.volumes import WRITABLE, find_images, is_image, stem, suffix
 from topofix.records import Record
 
-_RESULT = re.compile(r"_(refined|seg)(_probabilities_.*)?$")
+_RESULT = re.compile(r"_(refined|seg)(_changes|_probabilities_.*)?$")
 _NAMELESS = ("", "..")
 """The names of folders that are somewhere, but not called anything: `.` and `..`."""
 

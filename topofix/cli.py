@@ -18,13 +18,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from topofix import __version__
 from topofix.errors import InvalidOption, InvalidPrior, TopofixError
+from topofix.limits import MaxChange
+from topofix.outcomes import Outcome
 from topofix.records import (
+    Adapt,
     CaseOptions,
     Connectivity,
     InputType,
     LossName,
     Method,
-    Outcome,
     Record,
     RefinementOptions,
     TrainingOptions,
@@ -168,9 +170,18 @@ def refine(
     method: Annotated[
         Method,
         typer.Option(
-            "--method", help="weights: adapt a copy of the network; voxels: move logits; auto: what fits."
+            "--method",
+            help="weights: adapt a copy of the network; voxels: move logits; exact: flip voxels, no "
+            "gradients; auto: voxels, then exact.",
         ),
     ] = REFINEMENT.method,
+    no_guarantee: Annotated[
+        bool,
+        typer.Option("--no-guarantee", help="Do not repair exactly what the method leaves wrong."),
+    ] = False,
+    adapt: Annotated[
+        Adapt, typer.Option("--adapt", help="What of the network moves: all, the decoder, the last layer.")
+    ] = REFINEMENT.adapt,
     steps: Annotated[
         int, typer.Option("--steps", min=0, help="At most so many steps per stage and slice or volume.")
     ] = REFINEMENT.steps,
@@ -181,9 +192,46 @@ def refine(
     topology_weight: Annotated[
         float, typer.Option("--topology-weight", min=0, help="Weight of topology against change (lambda).")
     ] = REFINEMENT.topology_weight,
+    max_change: Annotated[
+        str | None,
+        typer.Option(
+            "--max-change", help="Most that may change: 500mm3 (mm² in 2-D), or 5% of the foreground."
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", help="Seconds per case; then the best so far is written.")
+    ] = None,
+    freeze: Annotated[
+        Path | None, typer.Option("--freeze", help="Mask on the image's grid: voxels that keep their label.")
+    ] = None,
+    min_size: Annotated[
+        float,
+        typer.Option(
+            "--min-size", help="mm³: a smaller piece or cavity of a region with a prior counts as a defect."
+        ),
+    ] = REFINEMENT.min_size,
+    min_evidence: Annotated[
+        float,
+        typer.Option(
+            "--min-evidence", help="A missing feature is made only where its bar is at least so long."
+        ),
+    ] = REFINEMENT.min_evidence,
     connectivity: ConnectivityOption = CASE.connectivity,
     slice_axis: SliceAxis = None,
     save_probabilities: SaveProbabilities = False,
+    save_changes: Annotated[
+        bool,
+        typer.Option(
+            "--save-changes",
+            help="Write NAME_changes, a label map of the edits: 1 removed, 2 added, 3 another label.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would change, feature by feature; write nothing.")
+    ] = False,
+    only_verified: Annotated[
+        bool, typer.Option("--only-verified", help="Write nothing where the topology was not reached.")
+    ] = False,
     device: Device = CASE.device,
     seed: Annotated[
         int, typer.Option("--seed", help="Kept in the Record; refining draws no random numbers.")
@@ -198,7 +246,21 @@ def refine(
     """
     with _usage():
         request = _request(betti, betti_csv, prior, strict)
-        refinement = _refinement(method, steps, learning_rate, topology_weight)
+        refinement = _refinement(
+            replace(
+                REFINEMENT,
+                method=method,
+                steps=steps,
+                topology_weight=topology_weight,
+                guarantee=not no_guarantee,
+                adapt=adapt,
+                max_change=None if max_change is None else MaxChange.parse(max_change),
+                time_limit=time_limit,
+                min_size=min_size,
+                min_evidence=min_evidence,
+            ),
+            learning_rate,
+        )
         if softness is not None:
             _check_positive("--softness", softness)
     from topofix import batch, pipeline
@@ -216,6 +278,10 @@ def refine(
         logits=logits,
         softness=softness,
         trust_model=trust_model,
+        freeze=str(freeze) if freeze else None,
+        save_changes=save_changes,
+        dry_run=dry_run,
+        only_verified=only_verified,
     )
     with _errors():
         jobs = batch.plan_jobs(images, output, "_refined")
@@ -223,7 +289,7 @@ def refine(
     records = batch.run(
         jobs, lambda job: pipeline.refine(job.input, job.output, request, options, refinement), "refine"
     )
-    _finish(records, len(jobs), json=json, quiet=quiet)
+    _finish(records, len(jobs), json=json, quiet=quiet, rows=dry_run)
 
 
 @app.command()
@@ -312,7 +378,7 @@ def barcode(
         if not (isfinite(threshold) and isfinite(min_persistence)):
             found = f"{threshold} and {min_persistence}"
             raise InvalidOption(f"--threshold, --min-persistence: expected finite numbers, got {found}")
-    from topofix import batch, measurement, pipeline
+    from topofix import batch, measurement, outputs
     from topofix.imaging.tables import priors_csv
     from topofix.reporting.bars import COLUMNS, bars_csv, bars_table, headline
     from topofix.request import check_case_names
@@ -328,7 +394,7 @@ def barcode(
         trust_model=trust_model,
     )
     with _errors():
-        pipeline.check_writable([path for path in (csv, write_csv) if path], overwrite)
+        outputs.check_writable([path for path in (csv, write_csv) if path], overwrite)
         jobs = batch.plan_jobs(images, None, "")
         if write_csv is not None:
             check_case_names([job.input for job in jobs])
@@ -359,9 +425,9 @@ def barcode(
 
     def write() -> None:
         if csv is not None:
-            pipeline.write_text(csv, "".join(rows))
+            outputs.write_text(csv, "".join(rows))
         if write_csv is not None:
-            pipeline.write_text(write_csv, priors_csv(measurement.drawn_priors(drawn)))
+            outputs.write_text(write_csv, priors_csv(measurement.drawn_priors(drawn)))
 
     _finish(batch.run(jobs, work, "barcode"), len(jobs), json=json, quiet=quiet, write=write)
 
@@ -413,7 +479,7 @@ def train(
         _check_positive("--learning-rate", learning_rate)
         steps = _numbers(spacing, float, "--spacing", dimensions)
         sides = _numbers(patch_size, int, "--patch-size", dimensions)
-    from topofix import pipeline
+    from topofix import training_run
 
     options = TrainingOptions(
         loss=loss,
@@ -424,8 +490,8 @@ def train(
         seed=seed,
     )
     with _errors(), _training_progress(quiet or json) as on_step:
-        config = pipeline.plan_network(dataset, dimensions, names, steps, sides)
-        result = pipeline.train(
+        config = training_run.plan_network(dataset, dimensions, names, steps, sides)
+        result = training_run.train(
             dataset,
             output,
             config,
@@ -490,20 +556,29 @@ def _tell(sentences: list[str], *, strict: bool, quiet: bool, exit_code: int) ->
         raise typer.Exit(exit_code)
 
 
-def _refinement(
-    method: Method, steps: int, learning_rate: float | None, topology_weight: float
-) -> RefinementOptions:
-    options = replace(REFINEMENT, method=method, steps=steps, topology_weight=topology_weight)
-    if not isfinite(topology_weight):
-        raise InvalidOption(f"--topology-weight: expected a finite number, got {topology_weight}")
+def _refinement(options: RefinementOptions, learning_rate: float | None) -> RefinementOptions:
+    """The options with the learning rate in its place, if they can all be meant together."""
+    if not isfinite(options.topology_weight):
+        raise InvalidOption(f"--topology-weight: expected a finite number, got {options.topology_weight}")
+    if options.method == "exact" and not options.guarantee:
+        raise InvalidOption("--no-guarantee: expected another method than exact, which is the guarantee")
+    if options.adapt != "all" and options.method != "weights":
+        raise InvalidOption(f"--adapt: expected --method weights beside it, got {options.method}")
+    if options.time_limit is not None:
+        _check_positive("--time-limit", options.time_limit)
+    if not (isfinite(options.min_size) and options.min_size >= 0):
+        raise InvalidOption(f"--min-size: expected mm³ from 0 on, got {options.min_size:g}")
+    if not 0 <= options.min_evidence <= 1:
+        raise InvalidOption(f"--min-evidence: expected a length from 0 to 1, got {options.min_evidence:g}")
     if learning_rate is None:
         return options
     _check_positive("--learning-rate", learning_rate)
-    if method == "auto":
-        raise InvalidOption("--learning-rate: expected --method weights or voxels beside it, got auto")
-    if method == "weights":
+    if options.method == "weights":
         return replace(options, weights_learning_rate=learning_rate)
-    return replace(options, voxels_learning_rate=learning_rate)
+    if options.method == "voxels":
+        return replace(options, voxels_learning_rate=learning_rate)
+    found = options.method
+    raise InvalidOption(f"--learning-rate: expected --method weights or voxels beside it, got {found}")
 
 
 def _check_positive(name: str, number: float) -> None:
@@ -531,8 +606,10 @@ def _finish(
     json: bool,
     quiet: bool,
     write: Callable[[], None] = lambda: None,
+    rows: bool = False,
 ) -> NoReturn:
-    """Prints one line per case as it comes, and exits with what the worst one says."""
+    """Prints one line per case as it comes, with its changes if asked, and exits with what the worst says."""
+    from topofix.reporting.changes import change_lines
     from topofix.reporting.lines import one_line
 
     codes = []
@@ -550,7 +627,8 @@ def _finish(
             if json:
                 print(dumps(record.to_dict(), ensure_ascii=False), flush=True)
             if failed or not (json or quiet):
-                print(one_line(record), file=sys.stderr if failed else sys.stdout, flush=True)
+                lines = [one_line(record), *(change_lines(record) if rows else [])]
+                print("\n".join(lines), file=sys.stderr if failed else sys.stdout, flush=True)
             progress.advance(task)
     if set(codes) != {Outcome.FAILED.exit_code}:
         with _errors():

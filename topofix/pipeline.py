@@ -4,10 +4,8 @@ Each function reads like its story: read, predict, correct, verify what is about
 refused is refused before anything is written, and every file is written whole or not at all.
 """
 
-import os
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topofix.correction import correct, spare
-from topofix.errors import InvalidArray, InvalidOption, UnwritableFile
-from topofix.imaging.cases import LabelledFile, find_labelled, label_names
-from topofix.imaging.frames import check_format, write_frames
-from topofix.imaging.volumes import Volume, read, stem, suffix
-from topofix.learning import network as networks
-from topofix.learning.dataset import Case, make_case
-from topofix.learning.inference import widest_axis
-from topofix.learning.training import Epoch, TrainingResult
-from topofix.learning.training import train as fit
+from topofix.account import change_rows, verdict
+from topofix.correction import STAGES, correct
+from topofix.imaging.frames import check_format
+from topofix.imaging.frozen import Mask, read_frozen
+from topofix.imaging.volumes import Volume
+from topofix.outcomes import UNMET, Outcome
+from topofix.outputs import Images, changes_path, check_writable, record_path, write_images, write_text
 from topofix.prediction import Prediction, label_map, predict_file
-from topofix.records import CaseOptions, Outcome, Record, RefinementOptions, Topology, TrainingOptions
+from topofix.records import CaseOptions, Record, RefinementOptions, Topology
 from topofix.request import PriorRequest, Priors, one_slice
 from topofix.topology.persistence import Connectivity, betti
 from topofix.topology.regions import betti_of_regions, dice, region_mask
@@ -63,13 +58,34 @@ def refine(
         TopofixError: Bad input, an impossible prior, an output that exists; nothing has been written then.
     """
     started = time.perf_counter()
-    check_writable([output, record_path(output)], options.overwrite)
-    cases = predict_file(path, options, request, lambda frames: check_format(output, frames))
-    refined = [refine_prediction(*case, request, options, refinement) for case in cases]
-    record = replace(_together(refined), input=str(path))
-    frames, predictions = [volume for volume, _, _ in cases], [prediction for _, prediction, _ in cases]
-    corrected = [replace(p, logits=r.logits) for p, r in zip(predictions, refined, strict=True)]
-    return _write_case(output, corrected, frames, options, record, started)
+    deadline = None if refinement.time_limit is None else started + refinement.time_limit
+    if not options.dry_run:
+        paths = [output, record_path(output), *([changes_path(output)] if options.save_changes else [])]
+        check_writable(paths, options.overwrite)
+    masks: list[Mask | None] = []
+
+    def check(frames: Sequence[Volume]) -> None:
+        if not options.dry_run:
+            check_format(output, frames)
+        masks.extend(read_frozen(options.freeze, frames) if options.freeze else [None] * len(frames))
+
+    cases = predict_file(path, options, request, check)
+    refined = [
+        refine_prediction(*case, request, options, refinement, frozen=frozen, deadline=deadline)
+        for case, frozen in zip(cases, masks, strict=True)
+    ]
+    record = replace(_together(refined), input=str(path), seconds=round(time.perf_counter() - started, 3))
+    if options.dry_run or (options.only_verified and record.outcome in UNMET):
+        why = "--dry-run" if options.dry_run else "--only-verified"
+        return replace(record, message=f"{record.message} Nothing was written ({why}).")
+    images = Images(
+        [volume for volume, _, _ in cases],
+        [image.labels for image in refined],
+        [image.before for image in refined] if options.save_changes else [],
+        [image.logits for image in refined] if options.save_probabilities else [],
+        cases[0][1].labels,
+    )
+    return _write_case(output, images, options, record, started)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +112,9 @@ def refine_prediction(
     request: PriorRequest,
     options: CaseOptions = CaseOptions(),
     refinement: RefinementOptions = RefinementOptions(),
+    *,
+    frozen: Mask | None = None,
+    deadline: float | None = None,
 ) -> Refined:
     """Corrects the logits of one image and verifies the label map that they show; touches no file.
 
@@ -106,26 +125,35 @@ def refine_prediction(
         request: The same as typed, for the Record.
         options: Connectivity, and what else the Record keeps.
         refinement: Stages, steps, learning rates.
+        frozen: (*S), the voxels whose label stays; None for none.
+        deadline: When the time is over, by `time.perf_counter`; None counts `refinement.time_limit` from now.
     """
     started = time.perf_counter()
+    if deadline is None and refinement.time_limit is not None:
+        deadline = started + refinement.time_limit
     drawn = options.input_type == "labels"
     if drawn and refinement.smoothing is None:
         refinement = replace(refinement, smoothing=DRAWN_SMOOTHING)
-    correction = correct(prediction, priors, volume.spacing, options.connectivity, refinement)
-    if drawn:
-        correction = spare(correction, prediction, priors, options.connectivity)
+    correction = correct(
+        prediction,
+        priors,
+        volume.spacing,
+        options.connectivity,
+        refinement,
+        frozen=frozen,
+        deadline=deadline,
+    )
     before, after = label_map(prediction.logits), label_map(correction.logits)
     topology = _compare(before, after, priors, prediction, options.connectivity, volume.frame)
-    if not all(part.met for part in topology):
-        outcome = Outcome.NOT_REACHED
-    else:
-        outcome = Outcome.SATISFIED if correction.stages else Outcome.ALREADY_SATISFIED
+    held = 0 if frozen is None else int(frozen.sum())
+    met = all(part.met for part in topology)
+    outcome, message = verdict(correction, met, prediction.names, refinement, held)
     record = Record(
         command="refine",
         input=str(volume.path),
         outcome=outcome,
-        message=outcome.value,
-        request={"betti": request.describe(), **asdict(options), **asdict(refinement)},
+        message=message,
+        request=_as_typed(request, options, refinement),
         **prediction.provenance(),
         seed=options.seed,
         slice_axis=None if None in priors else prediction.slice_axis,
@@ -137,6 +165,7 @@ def refine_prediction(
         voxels_changed=int((before != after).sum()),
         voxel_volume=volume.voxel_volume,
         dice_to_input=round(dice(before > 0, after > 0), 6),
+        changes=change_rows(correction, prediction, priors, volume),
         seconds=round(time.perf_counter() - started, 3),
     )
     return Refined(before, after, correction.logits, record)
@@ -146,16 +175,18 @@ def _together(frames: Sequence[Refined]) -> Record:
     """One Record of all frames of a series."""
     records = [frame.record for frame in frames]
     outcomes = {record.outcome for record in records}
-    worst_first = (Outcome.NOT_REACHED, Outcome.SATISFIED, Outcome.ALREADY_SATISFIED)
+    worst_first = (*UNMET, Outcome.SATISFIED, Outcome.ALREADY_SATISFIED)
     outcome = next(outcome for outcome in worst_first if outcome in outcomes)
+    reasons = (r.message.removeprefix(r.outcome.value) for r in records if r.outcome in UNMET)
     before, after = (np.stack([getattr(f, name) for f in frames]) > 0 for name in ("before", "labels"))
     return replace(
         records[0],
         outcome=outcome,
-        message=outcome.value,
+        message=outcome.value + "".join(dict.fromkeys(reasons)),
         slice_axis=next((r.slice_axis for r in records if r.slice_axis is not None), None),
         topology=tuple(row for record in records for row in record.topology),
-        stages=tuple(dict.fromkeys(stage for record in records for stage in record.stages)),
+        changes=tuple(row for record in records for row in record.changes),
+        stages=tuple(stage for stage in STAGES if any(stage in record.stages for record in records)),
         **{
             name: sum(getattr(record, name) for record in records)
             for name in ("steps", "voxels_added", "voxels_removed", "voxels_changed")
@@ -199,170 +230,13 @@ def segment(path: Path, output: Path, options: CaseOptions = CaseOptions()) -> R
         ),
         voxel_volume=frames[0].voxel_volume,
     )
-    return _write_case(output, predictions, frames, options, record, started)
-
-
-def train(
-    dataset: Path,
-    output: Path,
-    config: networks.NetworkConfig,
-    options: TrainingOptions = TrainingOptions(),
-    *,
-    device: str = "auto",
-    about: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    on_step: Callable[[Epoch], None] = lambda epoch: None,
-) -> TrainingResult:
-    """Trains a network on a folder of labelled images, and writes its checkpoint at every better validation.
-
-    The last tenth of the cases in name order is held back to choose the best epoch: frames of one subject,
-    whose names are neighbours, then mostly stay on one side.
-
-    Args:
-        dataset: A folder that `find_labelled` understands, with at least two cases.
-        output: The `.safetensors` file to write.
-        config: The network to train.
-        options: Loss, length, seed.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        about: Provenance to store in the checkpoint, such as the data's licence.
-        overwrite: Replace an existing checkpoint.
-        on_step: Called after every batch and validation.
-
-    Raises:
-        TopofixError: An unreadable data set, an image whose labels don't fit it or the configuration, or a
-            checkpoint that exists.
-    """
-    if suffix(output) != ".safetensors":
-        raise UnwritableFile(f"{output}: expected a checkpoint's name to end in .safetensors")
-    check_writable([output], overwrite)
-    files = find_labelled(dataset)
-    if len(files) < 2:
-        raise InvalidArray(f"{dataset}: expected at least two labelled cases, found {len(files)}")
-    held_back = max(1, round(len(files) / 10))
-    cases = [_labelled_case(file, config) for file in files]
-    provenance = {
-        **(about or {}),
-        "data": f"{dataset.resolve().parent.name}/{dataset.name}",
-        "training_cases": len(cases) - held_back,
-        "validation_cases": held_back,
-        "options": asdict(options),
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-
-    def save_best(network: torch.nn.Module, epoch: Epoch) -> None:
-        scores = {name: round(score, 4) for name, score in zip(config.labels, epoch.dice, strict=True)}
-        about_now = {**provenance, "epoch": epoch.number, "validation_dice": scores}
-        networks.save(output, network, config, about_now)
-
-    return fit(
-        cases[:-held_back],
-        cases[-held_back:],
-        config,
-        options,
-        networks.choose_device(device),
-        on_step,
-        save_best,
+    images = Images(
+        frames,
+        [label_map(prediction.logits) for prediction in predictions],
+        logits=[prediction.logits for prediction in predictions] if options.save_probabilities else [],
+        names=predictions[0].labels,
     )
-
-
-def plan_network(
-    dataset: Path,
-    dimensions: int,
-    labels: tuple[str, ...] | None = None,
-    spacing: tuple[float, ...] | None = None,
-    patch_size: tuple[int, ...] | None = None,
-) -> networks.NetworkConfig:
-    """A network's configuration for a data set; what is not given is taken from the data.
-
-    Args:
-        dataset: A folder that `find_labelled` understands.
-        dimensions: 2 for images and slices, 3 for volumes.
-        labels: Names of the labels 1, 2, ...; else those of `dataset.json`, else `label 1`, ...
-        spacing: mm per axis of the network's grid; else the cases' median.
-        patch_size: Voxels of a training patch; else 128 x 128 in 2-D, and in 3-D at most 64 per side.
-
-    Raises:
-        TopofixError: The data set cannot be read.
-    """
-    volumes = [read(file.label) for file in find_labelled(dataset)]
-    steps, sizes = [], []
-    for volume in volumes:
-        axes = list(volume.orientation[0])
-        if volume.array.ndim > dimensions:
-            axes.remove(widest_axis(volume.array.shape, volume.spacing))
-        if len(axes) != dimensions:
-            raise InvalidArray(f"{volume.path.name}: expected a volume for a 3-D network, got a 2-D image")
-        steps.append([volume.spacing[axis] for axis in axes])
-        sizes.append([volume.array.shape[axis] for axis in axes])
-    if spacing is None:
-        spacing = tuple(round(float(step), 3) for step in np.median(steps, axis=0))
-    channels = networks.CHANNELS[dimensions]
-    divisor = 2 ** (len(channels) - 1)
-    if patch_size is None:
-        reach = np.median(np.multiply(sizes, steps), axis=0) / spacing
-        most = {2: 128, 3: 64}[dimensions]
-        patch_size = tuple(min(most, divisor * int(np.ceil(side / divisor))) for side in reach)
-    if any(side % divisor for side in patch_size):
-        raise InvalidOption(f"--patch-size: expected sides that {divisor} divides, got {patch_size}")
-    if labels is None:
-        labels = label_names(dataset) or _numbered_labels(dataset, volumes)
-    return networks.NetworkConfig(dimensions, labels, spacing, patch_size, channels)
-
-
-def _numbered_labels(dataset: Path, volumes: list[Volume]) -> tuple[str, ...]:
-    for volume in volumes:
-        if not np.array_equal(volume.array, np.floor(volume.array)):
-            raise InvalidArray(f"{volume.path.name}: expected whole numbers as labels, found fractions")
-    values = np.unique(np.concatenate([np.unique(volume.array) for volume in volumes]))
-    values = values[values != 0]
-    if not len(values):
-        raise InvalidArray(f"{dataset}: expected label maps with labels from 1 on, found only background")
-    if not np.array_equal(values, np.arange(1, len(values) + 1)):
-        found = ", ".join(f"{value:g}" for value in values[:10])
-        raise InvalidArray(f"{dataset}: expected the label values 1, 2, ... without a gap, found {found}")
-    return tuple(f"label {value:g}" for value in values)
-
-
-def record_path(output: Path) -> Path:
-    """Where the Record of an output goes: beside it, under the same name, as `.json`.
-
-    Example:
-        >>> record_path(Path("out/scan_refined.nii.gz")).name
-        'scan_refined.json'
-    """
-    return output.with_name(f"{stem(output)}.json")
-
-
-def check_writable(paths: Iterable[Path], overwrite: bool) -> None:
-    """Refuses outputs that exist or cannot be written, before any work is done.
-
-    Raises:
-        UnwritableFile: A file exists and `overwrite` is False, or its folder cannot be written to.
-    """
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise UnwritableFile(f"{path}: exists already; --overwrite replaces it")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UnwritableFile(f"{path}: expected a folder that can be written to, found {folder}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all.
-
-    Raises:
-        UnwritableFile: Its folder cannot be written to.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise UnwritableFile(f"{path}: expected a folder that can be written to ({error})") from error
-    finally:
-        if part.is_file():
-            part.unlink()
+    return _write_case(output, images, options, record, started)
 
 
 def _compare(
@@ -388,24 +262,16 @@ def _compare(
     return tuple(rows)
 
 
-def _write_case(
-    output: Path,
-    predictions: Sequence[Prediction],
-    frames: Sequence[Volume],
-    options: CaseOptions,
-    record: Record,
-    started: float,
-) -> Record:
-    """Writes label map, probabilities if asked for, and last the Record, which names them all."""
-    outputs = {"segmentation": output, "record": record_path(output)}
-    files = _probability_files(output, predictions[0].labels) if options.save_probabilities else {}
-    check_writable(files.values(), options.overwrite)
-    write_frames(output, [label_map(prediction.logits) for prediction in predictions], frames)
-    for name, value in predictions[0].labels.items():
-        if name in files:
-            maps = [torch.softmax(p.logits, 0)[value].numpy().astype(np.float32) for p in predictions]
-            write_frames(files[name], maps, frames)
-            outputs[f"probabilities {name}"] = files[name]
+def _as_typed(request: PriorRequest, options: CaseOptions, refinement: RefinementOptions) -> dict[str, Any]:
+    """The options for the Record, as a person would write them."""
+    limit = refinement.max_change
+    typed = {"betti": request.describe(), **asdict(options), **asdict(refinement)}
+    return typed | {"max_change": None if limit is None else str(limit)}
+
+
+def _write_case(output: Path, images: Images, options: CaseOptions, record: Record, started: float) -> Record:
+    """Writes the images and last the Record, which names them all."""
+    outputs = {**write_images(output, images, options.overwrite), "record": record_path(output)}
     record = replace(
         record,
         seconds=round(time.perf_counter() - started, 3),
@@ -413,21 +279,3 @@ def _write_case(
     )
     write_text(outputs["record"], record.to_json())
     return record
-
-
-def _probability_files(output: Path, labels: Mapping[str, int]) -> dict[str, Path]:
-    """Where the probability of each label goes; a label's name may hold what no file name can."""
-    kind = ".tif" if suffix(output) == ".png" else suffix(output)  # PNG holds no fractions
-    files: dict[str, Path] = {}
-    for name, value in labels.items():
-        plain = re.sub(r"[^\w.+-]+", "_", name)
-        file = output.with_name(f"{stem(output)}_probabilities_{plain}{kind}")
-        if file in files.values():  # "left x" beside "left_x"
-            file = output.with_name(f"{stem(output)}_probabilities_{plain}_{value}{kind}")
-        files[name] = file
-    return files
-
-
-def _labelled_case(file: LabelledFile, config: networks.NetworkConfig) -> Case:
-    image, label = read(file.image), read(file.label)
-    return make_case(file.name, image.array, label.array, image.spacing, image.orientation, config)

@@ -7,12 +7,26 @@ Record is the JSON beside an output, the row of a batch, and all that a report i
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from topofix.limits import MaxChange
+from topofix.outcomes import Outcome
+
+__all__ = [
+    "CaseOptions",
+    "ChangeRow",
+    "MaxChange",
+    "Outcome",
+    "Record",
+    "RefinementOptions",
+    "Topology",
+    "TrainingOptions",
+]
+
 LossName = Literal["dice", "bce", "dice_bce", "mse"]
-Method = Literal["auto", "weights", "voxels"]
+Method = Literal["auto", "weights", "voxels", "exact"]
+Adapt = Literal["all", "decoder", "head"]
 InputType = Literal["image", "probabilities", "labels"]
 Connectivity = Literal["full", "face"]
 
@@ -62,6 +76,10 @@ class CaseOptions:
         softness: mm over which a label map's probability falls from 0.73 to 1/2; None for twice its finest
             voxel side.
         trust_model: Run code that the model's file brings along, as TorchScript and torch.export files do.
+        freeze: File of a mask on the image's grid; refining leaves the label of every voxel in it as it is.
+        save_changes: Write a label map of what was changed beside the label map.
+        dry_run: Refine and verify, but write nothing.
+        only_verified: Write nothing where the requested topology was not reached.
     """
 
     input_type: InputType = "image"
@@ -76,6 +94,10 @@ class CaseOptions:
     logits: bool = False
     softness: float | None = None
     trust_model: bool = False
+    freeze: str | None = None
+    save_changes: bool = False
+    dry_run: bool = False
+    only_verified: bool = False
 
 
 SMOOTHING = {2: (4.0, 2.0, 1.0, 0.0), 3: (1.0, 0.0)}
@@ -87,15 +109,25 @@ class RefinementOptions:
     """How to refine one image; `benchmarks/refinement_defaults.md` compares the defaults with others.
 
     Attributes:
-        method: `weights` (the paper's: a copy of the network is adapted), `voxels` (free logits), or `auto`:
-            for 2-D topology the first few steps of `weights`, where there is a network, then `voxels`; for
-            3-D topology `voxels` alone, which moved fewer voxels to the same end.
+        method: `weights` (the paper's: a copy of the network is adapted), `voxels` (free logits), `exact` (no
+            gradients: voxels are flipped until the Betti numbers are right), or `auto`: `voxels`, then
+            `exact` for what it leaves, the best within half a second (`benchmarks/refinement.md`).
         steps: At most this many optimiser steps per stage and image or slice.
         topology_weight: lambda of Eq. 5.
-        weights_learning_rate: Adam's, on the network's weights.
+        weights_learning_rate: Adam's, on the network's weights, as it suits the bundled networks: it is
+            scaled to how far a step moves the logits of the image at hand, 1e-4 standing for about 0.4.
         voxels_learning_rate: Adam's, on logits.
         smoothing: Widths of the Gaussian of the `voxels` stage, in voxels, annealed from left to right; the
             steps are shared out evenly. None takes those of `SMOOTHING`.
+        guarantee: Whatever the other stages leave wrong goes through `exact`, too. Without it, the method is
+            the paper's as published.
+        adapt: What of the network `weights` moves: `all` of it, its `decoder`, or its `head`, the last layer.
+        max_change: At most so much of an image may change; None sets no limit.
+        time_limit: Seconds per case; None sets no limit.
+        min_size: mm³. A component or a cavity of a region with a prior that is smaller counts as a defect:
+            it is taken away or filled, and none is made. In a 2-D image mm².
+        min_evidence: A feature that is missing is made only where its bar in the image's own barcode is at
+            least so long.
     """
 
     method: Method = "auto"
@@ -104,29 +136,12 @@ class RefinementOptions:
     weights_learning_rate: float = 1e-4
     voxels_learning_rate: float = 0.1
     smoothing: tuple[float, ...] | None = None
-
-
-class Outcome(Enum):
-    """How a case ended; each value is a sentence for people, with advice where there is any."""
-
-    SATISFIED = "The requested topology was reached and verified on the written label map."
-    ALREADY_SATISFIED = "The segmentation had the requested topology already; nothing was changed."
-    NOT_REACHED = (
-        "The requested topology was not reached; the best segmentation found was written. "
-        "Try more --steps, a larger --topology-weight, or look at the bars with `topofix barcode`."
-    )
-    MET = "The requested topology is met."
-    NOT_MET = "The requested topology is not met; `topofix refine` can correct it."
-    WRITTEN = "The segmentation was written; no topology was requested."
-    MEASURED = "The topology was measured; none was requested."
-    FAILED = "The case failed; nothing was written for it."
-
-    @property
-    def exit_code(self) -> int:
-        """0 as requested, or nothing was; 1 the case failed; 3 it ran and the topology is not met."""
-        if self is Outcome.FAILED:
-            return 1
-        return 3 if self in (Outcome.NOT_REACHED, Outcome.NOT_MET) else 0
+    guarantee: bool = True
+    adapt: Adapt = "all"
+    max_change: MaxChange | None = None
+    time_limit: float | None = None
+    min_size: float = 0.0
+    min_evidence: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +170,40 @@ class Topology:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """One feature that a stage removed, added or changed, and where.
+
+    Attributes:
+        region: The region's name.
+        slice: Index along the slice axis, from 0; None for the whole image.
+        dimension: 0 a component, 1 a hole or tunnel, 2 a void; None where no feature of the region came or
+            went, only its shape changed.
+        kind: `removed`, `added` or `changed`.
+        birth: Probability at which the feature is born in the image's own barcode; None without a bar.
+        death: The same at which it dies.
+        voxel: One voxel of the change, as indices into the image.
+        mm: The same place in RAS mm.
+        voxels: How many voxels changed their label for it.
+        mm3: The same in mm³; in a 2-D image mm².
+        stage: The stage that did it.
+        frame: Index in time, from 0; None for an image of its own.
+    """
+
+    region: str
+    slice: int | None
+    dimension: int | None
+    kind: str
+    birth: float | None
+    death: float | None
+    voxel: tuple[int, ...]
+    mm: tuple[float, ...]
+    voxels: int
+    mm3: float
+    stage: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """Everything a person or a program may want to know about one case afterwards.
 
@@ -162,7 +211,7 @@ class Record:
         command: `refine`, `segment` or `barcode`.
         input: The case's file.
         outcome: How it ended.
-        message: One sentence; the outcome's, or what failed.
+        message: The outcome's sentence and what it comes from in this case, or what failed.
         request: The options as given, by name.
         versions: Of topofix and what it computed with.
         model: Name of the network; None without one.
@@ -179,6 +228,7 @@ class Record:
         voxels_changed: Any change of label.
         voxel_volume: mm³ per voxel (mm² per pixel in 2-D).
         dice_to_input: Dice between the foregrounds before and after.
+        changes: Every feature that was removed, added or changed, stage by stage.
         outputs: Files written, by kind.
     """
 
@@ -202,6 +252,7 @@ class Record:
     voxels_changed: int = 0
     voxel_volume: float = 1.0
     dice_to_input: float = 1.0
+    changes: tuple[ChangeRow, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod

@@ -30,7 +30,9 @@ DOCUMENTED = {
         "--logits",
         "--softness",
         "--trust-model",
-    },
+    }
+    | {"--no-guarantee", "--adapt", "--max-change", "--time-limit", "--freeze", "--min-size"}
+    | {"--min-evidence", "--save-changes", "--dry-run", "--only-verified"},
     "segment": CASES | {"--save-probabilities", "--trust-model"},
     "barcode": CASES - {"--output"}
     | {"--input-type", "--betti", "--betti-csv", "--label", "--threshold", "--min-persistence", "--csv"}

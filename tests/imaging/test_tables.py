@@ -1,5 +1,7 @@
 """The prior CSV: which row speaks for which slice, and what is refused."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,7 +162,7 @@ def test_rows_that_repeat_each_other_or_do_not_meet_are_accepted(table):
 
 names = st.text(
     st.characters(codec="utf-8", exclude_characters='\r\n,":', exclude_categories=("C", "Z")), min_size=1
-)
+).filter(lambda name: not re.match(r"'+[=+@-]", name))  # an apostrophe there is a spreadsheet's
 slices = st.none() | st.tuples(st.integers(0, 20), st.integers(0, 5)).map(lambda pair: (pair[0], sum(pair)))
 numbers = st.sampled_from(["0", "1", "12", "1-3", "2-", "*"])
 

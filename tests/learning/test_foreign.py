@@ -351,7 +351,7 @@ def test_the_weights_of_a_copy_are_adapted(make, tmp_path):
     assert adaptable(checkpoint.network)
     image, grid, before = disc_prediction(checkpoint)
     stored = {name: value.clone() for name, value in checkpoint.network.state_dict().items()}
-    options = RefinementOptions(steps=60, weights_learning_rate=0.02)
+    options = RefinementOptions(steps=60)
     prior = Prior.parse("1,0")
     result = refine_weights(checkpoint.network, checkpoint.config, image, grid, prior, options)
     assert result.error == 0

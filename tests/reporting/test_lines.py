@@ -62,6 +62,16 @@ LINES = {
         ),
         "scan.nii.gz: not reached; slices right 1 -> 3 of 4; 4 voxels (40 mm³) changed",
     ),
+    "a dry run": (
+        record(
+            "refine", Outcome.SATISFIED, [asked((2, 0), (1, 0))], voxels_changed=4, request={"dry_run": True}
+        ),
+        "scan.nii.gz: satisfied; foreground 2,0 -> 1,0; 4 voxels (4 mm²) changed; dry run, nothing written",
+    ),
+    "not verified": (
+        record("refine", Outcome.TIME_OVER, [asked((2, 0), (2, 0))], request={"only_verified": True}),
+        "scan.nii.gz: time over; foreground 2,0; 0 voxels (0 mm²) changed; nothing written",
+    ),
     "measured slices": (
         record("barcode", Outcome.MEASURED, [Topology("wall", k, None, (1, 0), (1, 0)) for k in range(3)]),
         "scan.nii.gz: measured; 3 slices",

@@ -18,35 +18,33 @@ first, then fewest voxels changed. It never returns anything worse than it was g
 """
 
 import copy
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from topofix.learning.adaptation import adapted_weights
+from topofix.learning.boxes import Box, box_around, inner_edges, padding
+from topofix.learning.descent import MARGIN, Best, Descent, End, is_likely, labels_of, prior_labels
 from topofix.learning.inference import Grid, forward
-from topofix.learning.loss import evaluate
 from topofix.learning.network import NetworkConfig
 from topofix.records import SMOOTHING, RefinementOptions
 from topofix.topology.persistence import Connectivity
 from topofix.topology.priors import Prior
 
-NEGLIGIBLE = 0.01
-"""Voxels whose foreground probability is below this lie outside the box that barcodes are computed in."""
-
-MARGIN = 8
-"""Voxels added around that box on every side, so that pieces have room to grow."""
+CONTEXT = 24
+"""Voxels around the box that a network sees: what it makes of a voxel depends on the image around."""
 
 SURE = 6.0
-"""The largest difference of logits that the `voxels` stage starts from: a probability of 0.9975."""
+"""A difference of logits beyond which probabilities are too flat for gradients: a probability of 0.9975."""
 
-CONTEXT = 24
-"""The same where a network sees the box: what it makes of a voxel depends on the image around."""
-
-Box = tuple[slice, ...]
+REACH = 4000.0
+"""How far the first step moves the logits of critical voxels, per unit of learning rate on weights: what was
+measured for the networks that come along."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,11 +55,13 @@ class Refinement:
         logits: The best state, (C, *S), without gradient.
         error: Its Betti error; 0 when the prior is met.
         steps: Optimiser steps taken.
+        finite: False where a step led to numbers that are not, and the stage was given up.
     """
 
     logits: Tensor
     error: int
     steps: int
+    finite: bool = True
 
 
 def refine_weights(
@@ -72,12 +72,20 @@ def refine_weights(
     prior: Prior,
     options: RefinementOptions,
     connectivity: Connectivity = "full",
+    *,
+    frozen: Tensor | None = None,
+    deadline: float | None = None,
 ) -> Refinement:
     """Eq. 5 on a copy of the network, whose normalisation statistics stay frozen.
 
-    Only the box where the foreground is not negligible goes through the network again, with enough image
-    around it for the network to see where it is; what changes there is added to the first prediction of the
-    whole. So step 0 is exactly what the network said, and a short-axis slice is some four times faster.
+    Only the box where the prior's regions are not negligible goes through the network again, with enough
+    image around it for the network to see where it is; what changes there is added to the first prediction of
+    the whole. So step 0 is exactly what the network said, and a short-axis slice is some four times faster.
+    A region that grows to an edge of the box gets a larger one.
+
+    Logits and weights are of any size in networks of different origin. Logits so large that probabilities are
+    flat are divided by a temperature, in Eq. 5 alone; and the learning rate is rescaled such that the first
+    step moves the logits of critical voxels as far as in the networks that come along.
 
     Args:
         network: On its device, in evaluation mode; left as it is.
@@ -85,27 +93,66 @@ def refine_weights(
         image: Normalised intensities on the image's grid, (*S), on the CPU.
         grid: From `grid_for`.
         prior: The topology that is asked for, of the image's rank.
-        options: Steps, learning rate and weight of the topological term.
+        options: Steps, learning rate, weight of the topological term, and what of the network is adapted.
         connectivity: Of the foreground.
+        frozen: Voxels whose label must not change, boolean (*S).
+        deadline: On the clock of `time.perf_counter`; no step begins after it.
+
+    Raises:
+        InvalidOption: The network does not tell what `options.adapt` names.
     """
     adapted = copy.deepcopy(network).eval()  # evaluation mode: batch statistics are neither used nor moved
     images = grid.to_network(image).to(next(adapted.parameters()).device)
-
     with torch.no_grad():
-        whole = forward(adapted, config, images)  # (N, C, *size)
-        background = torch.softmax(whole, 1)[:, 0].amin(0, keepdim=True)  # (1, *size)
-        box = (slice(None), *_box(background, CONTEXT))
-        part, outside = images[box], _padding(box[2:], whole.shape[2:])
-        first = forward(adapted, config, part)
+        whole = forward(network, config, images)  # (N, C, *size)
+    weights = adapted_weights(adapted, options.adapt, whole.shape[1])
+    adapted.requires_grad_(False)
+    for weight in weights:
+        weight.requires_grad_(True)
 
-    def predict() -> Tensor:
-        change = forward(adapted, config, part) - first
-        return grid.to_image((whole + F.pad(change, outside)).float().cpu())
+    start = grid.to_image(whole.float().cpu())
+    temperature = _temperature(start)
+    best = Best(start)
+    descent = Descent(prior, connectivity, options.topology_weight, best, temperature, deadline)
+    optimiser = torch.optim.Adam(weights, options.weights_learning_rate)
+    seen = plain = whole.float().cpu()  # the whole as the copy has it now
+    predicted = start
+    likely = torch.zeros(whole.shape[2:], dtype=torch.bool)
+    size = likely.shape
 
-    best = _Best(grid.to_image(whole.float().cpu()))
-    optimiser = torch.optim.Adam(adapted.parameters(), options.weights_learning_rate)
-    steps = _descend(predict, optimiser, best, prior, options.topology_weight, options.steps, connectivity)
-    return Refinement(best.logits, int(best.error), steps)
+    def rescale(*_: Any) -> None:
+        hook.remove()  # it is the first step that counts
+        gradients = [weight.grad.abs().sum() for weight in weights if weight.grad is not None]
+        assert predicted.grad is not None
+        reach = float(sum(gradients) / (predicted.grad.abs().sum() * temperature))
+        if 0 < reach < math.inf:
+            optimiser.param_groups[0]["lr"] *= REACH / reach
+
+    hook = optimiser.register_step_pre_hook(rescale)
+    end: End = "outgrown"
+    while end == "outgrown":
+        with torch.no_grad():
+            for one in seen:
+                likely |= is_likely(torch.softmax(one / temperature, 0), prior)
+            box = box_around(likely, CONTEXT)
+            part = images[(slice(None), slice(None), *box)]
+            first = forward(network, config, part)
+        outside = padding(box, size)
+
+        def predict(part: Tensor = part, first: Tensor = first, outside: list[int] = outside) -> Tensor:
+            nonlocal seen, predicted
+            change = (forward(adapted, config, part) - first).float().cpu()
+            moved = plain + F.pad(change, outside)
+            seen, predicted = moved.detach(), grid.to_image(moved)
+            if predicted.requires_grad:
+                predicted.retain_grad()
+            return predicted if frozen is None else torch.where(frozen, start, predicted)
+
+        def outgrown(_: Tensor, box: Box = box) -> bool:
+            return any(_touches(one[(slice(None), *box)], prior, box, size) for one in seen)
+
+        end = descent.run(predict, optimiser, options.steps, outgrown)
+    return Refinement(best.logits, int(best.error), descent.steps, end != "diverged")
 
 
 def refine_voxels(
@@ -114,6 +161,9 @@ def refine_voxels(
     options: RefinementOptions,
     connectivity: Connectivity = "full",
     spacing: Sequence[float] | None = None,
+    *,
+    frozen: Tensor | None = None,
+    deadline: float | None = None,
 ) -> Refinement:
     """Eq. 5 on free logits, smoothed by a Gaussian whose width is annealed.
 
@@ -123,6 +173,8 @@ def refine_voxels(
         options: Steps, learning rate, widths and weight of the topological term.
         connectivity: Of the foreground.
         spacing: mm per axis; the Gaussian is round in mm, and its width counts in voxels of the finest axis.
+        frozen: Voxels whose label must not change, boolean (*S).
+        deadline: On the clock of `time.perf_counter`; no step begins after it.
 
     Example:
         >>> p = torch.full((12, 12), 0.1)
@@ -131,125 +183,113 @@ def refine_voxels(
         >>> refine_voxels(logits, Prior.parse("1,0"), RefinementOptions()).error
         0
     """
-    box = _box(torch.softmax(logits.detach(), 0))
-    part = start = _tempered(logits[box].detach())
-    best = _Best(start)
+    temperature = _temperature(logits.detach())
+    start = _tempered(logits.detach(), temperature)
+    best = Best(start)
+    descent = Descent(prior, connectivity, options.topology_weight, best, deadline=deadline)
+    state = start.clone()
+    likely = is_likely(torch.softmax(start, 0), prior)
+    size = likely.shape
+    box = box_around(likely, MARGIN)
     widths = options.smoothing or SMOOTHING[prior.dimensions]
-    steps = 0
-    for number, width in enumerate(widths):
-        share = options.steps * (number + 1) // len(widths) - options.steps * number // len(widths)
-        delta = torch.zeros_like(part, requires_grad=True)
-        kernels = _gaussians(width, spacing or [1.0] * (part.ndim - 1))
+    end: End = "steps"
+    for number, width in enumerate(widths, start=1):
+        last_step = options.steps * number // len(widths)
+        end = "outgrown"
+        while end == "outgrown":
+            where = (slice(None), *box)
+            part = state[where].clone()
+            delta = torch.zeros_like(part, requires_grad=True)
+            gaussians = _gaussians(width, spacing or [1.0] * len(box), part.shape[1:], part.dtype)
+            free = None if frozen is None else ~frozen[box]
 
-        def moved(part: Tensor = part, delta: Tensor = delta, kernels: list[Tensor] = kernels) -> Tensor:
-            return part + _smooth(delta, kernels)
+            def predict(
+                part: Tensor = part,
+                delta: Tensor = delta,
+                gaussians: list[Tensor] = gaussians,
+                free: Tensor | None = free,
+            ) -> Tensor:
+                change = _smooth(delta, gaussians)
+                return part + (change if free is None else change * free)
 
-        optimiser = torch.optim.Adam([delta], options.voxels_learning_rate)
-        steps += _descend(moved, optimiser, best, prior, options.topology_weight, share, connectivity)
-        if best.error == 0:
+            def outgrown(now: Tensor, box: Box = box) -> bool:
+                return _touches(now, prior, box, size)
+
+            optimiser = torch.optim.Adam([delta], options.voxels_learning_rate)
+            end = descent.run(predict, optimiser, last_step, outgrown, where)
+            state[where] = predict().detach()
+            if end == "outgrown":
+                likely |= is_likely(torch.softmax(state, 0), prior)
+                box = box_around(likely, MARGIN)
+        if end != "steps":
             break
-        part = moved().detach()
     refined = logits.detach().clone()
-    if not torch.equal(best.logits, start):
+    moved = best.part - start[best.box]
+    if moved.any():
         # What certain logits lost by tempering comes back, except where it would undo a change of label.
-        restored = logits[box] + (best.logits - start)
-        undone = torch.ne(restored.argmax(0), best.logits.argmax(0))
-        refined[box] = torch.where(undone, best.logits, restored)
-    return Refinement(refined, int(best.error), steps)
+        restored = refined[best.box] + temperature * moved
+        undone = torch.ne(labels_of(restored), labels_of(best.part))
+        refined[best.box] = torch.where(undone, best.part, restored)
+    return Refinement(refined, int(best.error), descent.steps, end != "diverged")
 
 
-class _Best:
-    """The best state seen: smallest Betti error first, then fewest voxels whose label changed."""
-
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
-        self.start = torch.softmax(logits, 0)
-        self.error: float = math.inf
-        self._labels = logits.argmax(0)
-        self._changed = 0
-
-    def offer(self, logits: Tensor, error: int) -> None:
-        changed = int((logits.argmax(0) != self._labels).sum())
-        if (error, changed) < (self.error, self._changed):
-            self.logits, self.error, self._changed = logits.detach().clone(), error, changed
-
-
-def _descend(
-    predict: Callable[[], Tensor],
-    optimiser: torch.optim.Optimizer,
-    best: _Best,
-    prior: Prior,
-    topology_weight: float,
-    steps: int,
-    connectivity: Connectivity,
-) -> int:
-    """Minimises Eq. 5 over what `predict` depends on until the prior is met; returns the steps taken."""
-    voxels = best.start[_box(best.start)][0].numel()  # V counts the box: lambda means the same in any image
-    for step in itertools.count():
-        logits = predict()  # (C, *S)
-        probabilities = torch.softmax(logits, 0)
-        if step and not torch.isfinite(probabilities).all():
-            return step  # the last step was too large for what `predict` depends on
-        topology = evaluate(probabilities[_box(probabilities.detach())], prior, connectivity)
-        best.offer(logits, topology.error)
-        if topology.error == 0 or step == steps:
-            return step
-        change = (probabilities - best.start).square().sum() / voxels
-        loss = change + topology_weight * topology.loss
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    raise AssertionError("unreachable")
-
-
-def _tempered(logits: Tensor) -> Tensor:
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
     """Logits (C, *S) with the largest at 0 and none below -SURE: the same label map, and no flat tails.
 
     Where a probability is 1 - 1e-6, its gradient is as small: a bar that is most wrong would move least.
     """
-    return (logits - logits.amax(0)).clamp(min=-SURE)
+    return ((logits - logits.amax(0)) / temperature).clamp(min=-SURE)
 
 
-def _box(probabilities: Tensor, margin: int = MARGIN) -> Box:
-    """The part of (C, *S) where the foreground is not negligible, with a margin; else all of it."""
-    foreground = 1 - probabilities[0] > NEGLIGIBLE
-    if not foreground.any():
-        return tuple(slice(0, side) for side in probabilities.shape)
-    found = foreground.nonzero()
-    return (
-        slice(0, len(probabilities)),
-        *(
-            slice(max(0, int(low) - margin), min(side, int(high) + 1 + margin))
-            for low, high, side in zip(found.amin(0), found.amax(0), foreground.shape, strict=True)
-        ),
+def _temperature(logits: Tensor) -> float:
+    """What logits (C, *S) are to be divided by for the typical voxel of a label to be no surer than SURE."""
+    largest, second = logits.topk(2, dim=0).values
+    labelled = labels_of(logits) > 0
+    lead = (largest - second)[labelled if labelled.any() else ...]
+    return max(1.0, float(lead.median()) / SURE)
+
+
+def _touches(logits: Tensor, prior: Prior, box: Box, shape: Sequence[int]) -> bool:
+    """Whether a region of the prior, in the logits (C, *S) of a box, has reached an edge inside the image."""
+    labels = torch.tensor(prior_labels(prior, len(logits)))
+    return any(
+        bool(torch.isin(labels_of(logits.select(axis + 1, end)), labels).any())
+        for axis, end in inner_edges(box, shape)
     )
 
 
-def _padding(box: Box, shape: Sequence[int]) -> list[int]:
-    """What `torch.nn.functional.pad` takes to bring a box back to the whole, last axis first."""
-    pairs = [(axis.start, side - axis.stop) for axis, side in zip(box, shape, strict=True)]
-    return [width for pair in reversed(pairs) for width in pair]
+def _gaussians(
+    width: float, spacing: Sequence[float], shape: Sequence[int], dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """One matrix per axis of a grid, with a Gaussian in each row, cut off at three standard deviations.
 
-
-def _gaussians(width: float, spacing: Sequence[float]) -> list[Tensor]:
-    """One normalised kernel per axis, of standard deviation `width` in voxels of the finest axis."""
-    kernels = []
-    for step in spacing:
+    The deviation is `width` in voxels of the finest axis. A row sums to 1 where the border does not cut it.
+    """
+    gaussians = []
+    for step, side in zip(spacing, shape, strict=True):
         sigma = width * min(spacing) / step
         radius = math.ceil(3 * sigma)
-        offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
-        kernel = torch.exp(-0.5 * (offsets / sigma).square()) if radius else torch.ones(1)
-        kernels.append(kernel / kernel.sum())
-    return kernels
+        offsets = torch.arange(-radius, radius + 1, dtype=dtype)
+        kernel = torch.exp(-0.5 * (offsets / sigma).square()) if radius else torch.ones_like(offsets)
+        kernel /= kernel.sum()
+        rows = torch.arange(side)
+        distance = rows[:, None] - rows  # (side, side)
+        inside = distance.abs() <= radius
+        gaussians.append(torch.where(inside, kernel[(distance + radius).clamp(0, 2 * radius)], 0.0))
+    return gaussians
 
 
-def _smooth(x: Tensor, kernels: list[Tensor]) -> Tensor:
-    """Convolves every channel of (C, *S) with one kernel per axis; beyond the border lies zero."""
-    convolve = F.conv2d if x.ndim == 3 else F.conv3d
-    x = x[:, None]  # (C, 1, *S)
-    for axis, kernel in enumerate(kernels):
-        if len(kernel) > 1:
-            shape, padding = [1] * x.ndim, [0] * len(kernels)
-            shape[axis + 2], padding[axis] = len(kernel), len(kernel) // 2
-            x = convolve(x, kernel.to(x.dtype).reshape(shape), padding=padding)
-    return x[:, 0]
+def _smooth(x: Tensor, gaussians: list[Tensor]) -> Tensor:
+    """Convolves every channel of (C, *S) along each axis; beyond the border lies zero.
+
+    Products with matrices, because the gradient of a convolution is ten times slower on a CPU.
+    """
+    for axis, gaussian in enumerate(gaussians, start=1):
+        if gaussian.count_nonzero() == len(gaussian):
+            continue  # no wider than a voxel
+        if axis == len(gaussians):
+            x = x @ gaussian
+        else:
+            lines = x.reshape(math.prod(x.shape[:axis]), x.shape[axis], -1)
+            x = torch.bmm(gaussian.expand(len(lines), -1, -1), lines).reshape(x.shape)
+    return x

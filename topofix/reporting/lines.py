@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from topofix.records import Outcome, Record, Topology
+from topofix.outcomes import UNMET, Outcome
+from topofix.records import Record, Topology
 
 
 def one_line(record: Record) -> str:
@@ -23,6 +24,10 @@ def one_line(record: Record) -> str:
         parts.append(f"model {record.model}")
     if "segmentation" in record.outputs:
         parts.append(record.outputs["segmentation"])
+    elif record.request.get("dry_run"):
+        parts.append("dry run, nothing written")
+    elif record.request.get("only_verified") and record.outcome in UNMET:
+        parts.append("nothing written")
     return f"{name}: " + "; ".join(parts)
 
 

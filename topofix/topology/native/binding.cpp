@@ -2,9 +2,14 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
+
 #include "mask.hpp"
+#include "partition.hpp"
+#include "paths.hpp"
 #include "persistence.hpp"
 
 namespace nb = nanobind;
@@ -136,6 +141,114 @@ nb::object simple_points_of(const Array& mask, bool face) {
     return numpy(std::move(simple));
 }
 
+template <class T>
+using Values = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+
+template <int Rank>
+std::array<std::int64_t, Rank> shape_of(const Values<std::uint8_t>& array) {
+    std::array<std::int64_t, Rank> shape{};
+    for (std::size_t axis = 0; axis < Rank; ++axis)
+        shape[axis] = static_cast<std::int64_t>(array.shape(axis));
+    return shape;
+}
+
+nb::object closed_path_of(const Values<std::uint8_t>& allowed, const Values<float>& costs,
+                          std::int64_t closing, bool corners) {
+    std::vector<std::int64_t> path;
+    {
+        nb::gil_scoped_release release;
+        path = allowed.ndim() == 2
+                   ? closed_path<2>(shape_of<2>(allowed), allowed.data(), costs.data(), closing, corners)
+                   : closed_path<3>(shape_of<3>(allowed), allowed.data(), costs.data(), closing, corners);
+    }
+    return numpy(std::move(path));
+}
+
+template <int Rank>
+void bind_partition(nb::module_& module, const char* name) {
+    using P = Partition<Rank>;
+    const auto wishes_of = [](const std::vector<std::vector<std::int64_t>>& asked) {
+        std::vector<Wish> wishes;  // of each: low, high and found numbers by dimension, then the labels
+        for (const std::vector<std::int64_t>& numbers : asked) {
+            Wish wish;
+            for (std::size_t k = 0; k < Rank; ++k) {
+                wish.low[k] = numbers[k];
+                wish.high[k] = numbers[Rank + k];
+                wish.betti[k] = numbers[2 * Rank + k];
+            }
+            for (std::size_t i = 3 * Rank; i < numbers.size(); ++i)
+                wish.holds[static_cast<std::size_t>(numbers[i])] = true;
+            wishes.push_back(wish);
+        }
+        return wishes;
+    };
+    nb::class_<P>(module, name)
+        .def(
+            "__init__",
+            [wishes_of](P* self, const Values<std::uint8_t>& labels, const Values<float>& costs,
+                        const std::optional<Values<std::uint8_t>>& frozen,
+                        const std::vector<std::vector<std::int64_t>>& wishes, bool face) {
+                new (self)
+                    P(shape_of<Rank>(labels), labels.data(), costs.data(), static_cast<int>(costs.shape(0)),
+                      frozen ? frozen->data() : nullptr, wishes_of(wishes), face);
+            },
+            nb::arg("labels"), nb::arg("costs"), nb::arg("frozen").none(), nb::arg("wishes"), nb::arg("face"))
+        .def("error", [](const P& self) { return self.error(); })
+        .def("betti",
+             [](const P& self) {
+                 std::vector<std::vector<std::int64_t>> all;
+                 for (const Wish& wish : self.wishes())
+                     all.emplace_back(wish.betti.begin(), wish.betti.begin() + Rank);
+                 return all;
+             })
+        .def("labels",
+             [](const P& self) {
+                 std::vector<std::uint8_t> labels(self.size());
+                 self.copy_labels(labels.data());
+                 return numpy(std::move(labels));
+             })
+        .def(
+            "change",
+            [](P& self, const Values<std::int64_t>& voxels, const Values<std::uint8_t>& labels) {
+                nb::gil_scoped_release release;
+                self.change(voxels.data(), labels.data(), voxels.size());
+            },
+            nb::arg("voxels"), nb::arg("labels"))
+        .def(
+            "sweep",
+            [](const P& self, int region, bool grow, float limit, bool spreading,
+               const Values<std::int64_t>& centres, std::int64_t radius, double seconds) {
+                std::vector<Piece> pieces;
+                {
+                    nb::gil_scoped_release release;
+                    pieces = self.sweep(region, grow,
+                                        {limit,
+                                         spreading,
+                                         radius,
+                                         {centres.data(), centres.data() + centres.size()},
+                                         seconds});
+                }
+                nb::list list;
+                for (Piece& piece : pieces)
+                    list.append(
+                        nb::make_tuple(numpy(std::move(piece.voxels)), numpy(std::move(piece.labels))));
+                return list;
+            },
+            nb::arg("region"), nb::arg("grow"), nb::arg("limit"), nb::arg("spreading"), nb::arg("centres"),
+            nb::arg("radius"), nb::arg("seconds"))
+        .def(
+            "freeze",
+            [](P& self, const Values<std::int64_t>& voxels) { self.freeze(voxels.data(), voxels.size()); },
+            nb::arg("voxels"))
+        .def(
+            "settle_to",
+            [](P& self, const Values<std::uint8_t>& base) {
+                nb::gil_scoped_release release;
+                self.settle_to(base.data());
+            },
+            nb::arg("base"));
+}
+
 }  // namespace
 
 NB_MODULE(_kernel, module) {
@@ -145,4 +258,8 @@ NB_MODULE(_kernel, module) {
                nb::arg("min_persistence"), nb::arg("threads"));
     module.def("betti", &betti_of, nb::arg("mask"), nb::arg("face"), nb::arg("threads"));
     module.def("simple_points", &simple_points_of, nb::arg("mask"), nb::arg("face"));
+    module.def("closed_path", &closed_path_of, nb::arg("allowed"), nb::arg("costs"), nb::arg("closing"),
+               nb::arg("corners"));
+    bind_partition<2>(module, "Partition2");
+    bind_partition<3>(module, "Partition3");
 }

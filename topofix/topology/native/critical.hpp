@@ -148,6 +148,7 @@ class Forest {
         parent_.resize(size);
         std::iota(parent_.begin() + from, parent_.end(), from);
     }
+    std::size_t size() const { return parent_.size(); }
     void plant(Order one, Order parent) { parent_[one] = parent; }
     Order root(Order one) {
         while (parent_[one] != one) {
