@@ -17,6 +17,7 @@ part of the result is kept in `refinement.json` until it is measured again, and 
 """
 
 import argparse
+import copy
 import csv
 import heapq
 import itertools
@@ -41,7 +42,8 @@ from scipy.stats import wilcoxon
 from topofix.correction import correct
 from topofix.imaging.tables import read_priors
 from topofix.imaging.volumes import read
-from topofix.learning.loss import region_field
+from topofix.learning.inference import forward
+from topofix.learning.loss import TopologicalLoss, region_field
 from topofix.prediction import Prediction, label_map, predict_volume
 from topofix.records import CaseOptions, RefinementOptions
 from topofix.request import PriorRequest, one_slice
@@ -52,12 +54,11 @@ from topofix.topology.repair import repair
 
 HERE = Path(__file__).resolve().parent
 EVIDENCE = 0.05
-"""The length of a bar that counts as seen; the default of `min_evidence`."""
+"""The length of a bar that counts as seen."""
 TOLERATED = 0.01
 """A Dice that falls by more is a loss."""
-PUBLISHED = RefinementOptions(
-    method="weights", steps=100, topology_weight=0.01, weights_learning_rate=1e-5, guarantee=False
-)
+STEPS, RATE, WEIGHT = 100, 1e-5, 0.01
+"""Of the published method: Adam's steps and learning rate, and lambda."""
 RAW, LARGEST, PAPER, AUTO = "prediction", "largest components", "weights as published", "topofix auto"
 ELLIPSOID = (96, 240, 256)
 STATUS = Path("/proc/self/status")
@@ -213,6 +214,28 @@ def with_topofix(options: RefinementOptions) -> Callable[[Part], np.ndarray]:
     return method
 
 
+def published(part: Part) -> np.ndarray:
+    """Eq. 5 on all weights of a copy of the network, over the whole image, for a fixed number of steps."""
+    prediction = part.prediction
+    assert prediction.checkpoint is not None
+    assert prediction.image is not None
+    assert prediction.grid is not None
+    grid = prediction.grid if part.index is None else prediction.grid.of_slice()
+    images = grid.to_network(one_slice(prediction.image, part.index, prediction.slice_axis))
+    network, config = copy.deepcopy(prediction.checkpoint.network).eval(), prediction.checkpoint.config
+    optimiser = torch.optim.Adam(network.parameters(), RATE)
+    topology, first = TopologicalLoss(part.prior), None
+    for _ in range(STEPS):
+        probabilities = torch.softmax(grid.to_image(forward(network, config, images)), 0)
+        first = probabilities.detach() if first is None else first
+        loss = (probabilities - first).square().sum(0).mean() + WEIGHT * topology(probabilities[None])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        return label_map(grid.to_image(forward(network, config, images)))
+
+
 def largest(part: Part) -> np.ndarray:
     """As many components as are wanted, the largest; and of what they enclose as much as is wanted."""
     mask = largest_pieces(part.mask, part.wanted[0], np.ones((3,) * part.mask.ndim))
@@ -293,10 +316,10 @@ METHODS: dict[str, Callable[[Part], np.ndarray]] = {
     "opening, radius 1": morphology(ndimage.binary_opening, 1),
     "opening, radius 2": morphology(ndimage.binary_opening, 2),
     "homotopic growing": grown,
-    PAPER: with_topofix(PUBLISHED),
+    PAPER: published,
     "topofix exact": with_topofix(RefinementOptions(method="exact")),
-    "topofix voxels": with_topofix(RefinementOptions(method="voxels")),
-    "topofix weights": with_topofix(RefinementOptions(method="weights")),
+    "topofix voxels, no guarantee": with_topofix(RefinementOptions(method="voxels", guarantee=False)),
+    "topofix weights, 30 steps": with_topofix(RefinementOptions(method="weights", steps=30)),
     AUTO: with_topofix(RefinementOptions(method="auto")),
 }
 

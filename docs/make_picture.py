@@ -1,6 +1,6 @@
-"""Draws the README's picture: one slice of the sample heart as scanned, as segmented, and as refined.
+"""Draws the README's pictures: a slice of the sample heart before and after, and what each stage makes of it.
 
-python docs/make_picture.py        # writes docs/refine.png
+python docs/make_picture.py        # writes docs/refine.png and docs/stages.png
 """
 
 import tempfile
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from topofix.imaging.tables import read_priors
 from topofix.imaging.volumes import read
 from topofix.pipeline import refine, segment
+from topofix.records import CaseOptions, RefinementOptions
 from topofix.request import PriorRequest
 from topofix.topology.persistence import betti
 
@@ -22,7 +23,8 @@ COLOURS = {
     2: (230, 159, 0),
     3: (204, 121, 167),
 }  # Okabe and Ito's, told apart by everybody
-MYOCARDIUM, ZOOM, MARGIN, OPACITY = 2, 6, 14, 0.45
+MYOCARDIUM, ZOOM, MARGIN, GAP, OPACITY = 2, 6, 14, 12, 0.45
+REQUEST = PriorRequest(table=read_priors(SCAN.with_name("short_axis_priors.csv")))
 
 
 def panel(scan: np.ndarray, labels: np.ndarray | None, caption: str) -> Image.Image:
@@ -43,29 +45,50 @@ def panel(scan: np.ndarray, labels: np.ndarray | None, caption: str) -> Image.Im
     return framed
 
 
+def sheet(panels: list[Image.Image]) -> Image.Image:
+    """Panels side by side."""
+    width = sum(p.width for p in panels) + GAP * (len(panels) - 1)
+    joined = Image.new("RGB", (width, panels[0].height), "white")
+    for k, drawn in enumerate(panels):
+        joined.paste(drawn, (k * (drawn.width + GAP), 0))
+    return joined
+
+
+def refined(folder: Path, method: str, guarantee: bool) -> np.ndarray:
+    """The sample scan as one stage leaves it."""
+    output = folder / f"{method}.nii.gz"
+    options = RefinementOptions(method=method, guarantee=guarantee, steps=200)
+    refine(SCAN, output, REQUEST, CaseOptions(), options)
+    return read(output).array
+
+
 def main() -> None:
     """Segments and refines the sample scan and draws the first slice that was wrong."""
-    with tempfile.TemporaryDirectory() as folder:
-        before_file, after_file = Path(folder) / "before.nii.gz", Path(folder) / "after.nii.gz"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        before_file, after_file = folder / "before.nii.gz", folder / "after.nii.gz"
         segment(SCAN, before_file)
-        request = PriorRequest(table=read_priors(SCAN.with_name("short_axis_priors.csv")))
-        record = refine(SCAN, after_file, request)
+        record = refine(SCAN, after_file, REQUEST)
         scan, before, after = (read(file).array for file in (SCAN, before_file, after_file))
+        stages = {name: refined(folder, name, name == "exact") for name in ("weights", "voxels", "exact")}
     index = next(part.slice for part in record.topology if not part.met_before)
+
+    def drawn(labels: np.ndarray | None, name: str, margin: int, around: np.ndarray) -> Image.Image:
+        (left, top), (right, bottom) = around.min(0) - margin, around.max(0) + 1 + margin
+        here = (slice(max(left, 0), right), slice(max(top, 0), bottom), index)
+        if labels is None:
+            return panel(scan[here], None, name)
+        numbers = ",".join(map(str, betti(labels[..., index] == MYOCARDIUM)))
+        return panel(scan[here], labels[here], f"{name}: {numbers}")
+
     heart = np.argwhere(after[..., index] > 0)
-    (left, top), (right, bottom) = heart.min(0) - MARGIN, heart.max(0) + MARGIN
-    here = (slice(max(left, 0), right), slice(max(top, 0), bottom), index)
-    counts = [",".join(map(str, betti(x[..., index] == MYOCARDIUM))) for x in (before, after)]
-    panels = [
-        panel(scan[here], None, "scan"),
-        panel(scan[here], before[here], f"segment: myocardium {counts[0]}"),
-        panel(scan[here], after[here], f"refine: myocardium {counts[1]}"),
-    ]
-    width = sum(p.width for p in panels) + 12 * (len(panels) - 1)
-    sheet = Image.new("RGB", (width, panels[0].height), "white")
-    for k, drawn in enumerate(panels):
-        sheet.paste(drawn, (k * (drawn.width + 12), 0))
-    sheet.save(ROOT / "docs/refine.png", optimize=True)
+    panels = [(None, "scan"), (before, "segment: myocardium"), (after, "refine: myocardium")]
+    sheet([drawn(*one, MARGIN, heart) for one in panels]).save(ROOT / "docs/refine.png", optimize=True)
+
+    moved = [labels[..., index] != before[..., index] for labels in stages.values()]
+    around = np.argwhere(np.logical_or.reduce(moved))
+    panels = [(before, "network"), *((labels, name) for name, labels in stages.items())]
+    sheet([drawn(*one, 7, around) for one in panels]).save(ROOT / "docs/stages.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def betti(mask: np.ndarray, connectivity: str = "full") -> tuple[int, ...]:
 
 
 def euler(mask: np.ndarray, connectivity: str = "full") -> int:
-    """Vertices less edges plus squares less cubes: of closed voxels, or of the grid that their centres span."""
+    """Vertices less edges plus squares less cubes: of closed voxels, or of the grid of their centres."""
     inside = np.pad(np.asarray(mask, bool), 1)
     total = 0
     for along in itertools.product((0, 1), repeat=mask.ndim):

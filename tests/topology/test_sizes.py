@@ -244,7 +244,9 @@ def test_what_is_called_met_has_nothing_small(seed, rank, connectivity):
         prior = Prior.parse(text)
         found = repair(logits, prior, connectivity, min_voxels=5)
         sizes = [
-            size for side in (True, False) for size in counting.part_sizes(found.labels > 0, side, connectivity)
+            size
+            for side in (True, False)
+            for size in counting.part_sizes(found.labels > 0, side, connectivity)
         ]
         small = sum(size < 5 for size in sizes)
         assert found.error == counting.error(found.labels, prior, connectivity) + small

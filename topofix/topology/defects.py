@@ -26,7 +26,7 @@ from topofix.topology.priors import Constraint
 from topofix.topology.regions import region_mask
 from topofix.topology.sizes import parts
 
-LEVELS = ((1.0, 4), (4.0, 6), (16.0, 12), (np.inf, 16), (np.inf, -1))
+LEVELS = ((1.0, 4), (4.0, 6), (16.0, 12), (64.0, 16), (np.inf, -1))
 """Highest price of a move, and how far from the ends of bars sweeps look, in voxels; -1: everywhere."""
 
 _NOWHERE: Indices = np.empty(0, np.int64)

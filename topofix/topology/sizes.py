@@ -63,8 +63,11 @@ def small_parts(
 
 def drop_small(partition: Partition, min_voxels: float) -> None:
     """Removes small components, then fills the small holes that are left, for good."""
-    touched = []
-    for side in (True, False):  # a small ring and its hole both go, and not the one into the place of the other
+    touched: list[Indices] = []
+    for side in (
+        True,
+        False,
+    ):  # in turn, so that a small ring does not leave its filled hole behind
         for constraint, inside, part in small_parts(
             partition.labels(), partition.prior, partition.connectivity, min_voxels
         ):
