@@ -832,10 +832,10 @@ def main() -> None:
         "ellipsoid": lambda: ellipsoid(tuple(arguments.size)),
     }
     file = arguments.out.with_suffix(".json")
-    results = json.loads(file.read_text()) if file.exists() else {}
     for name in arguments.part:
         started = time.perf_counter()
         found = measures[name]()
+        results = json.loads(file.read_text()) if file.exists() else {}  # others may have measured meanwhile
         results[name] = {
             "command": shlex.join(["python", "benchmarks/refinement.py", *sys.argv[1:]]),
             "cores": len(os.sched_getaffinity(0)),

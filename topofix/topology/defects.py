@@ -26,8 +26,11 @@ from topofix.topology.priors import Constraint
 from topofix.topology.regions import region_mask
 from topofix.topology.sizes import parts
 
-LEVELS = ((1.0, 4), (4.0, 6), (16.0, 12), (64.0, 16), (np.inf, -1))
-"""Highest price of a move, and how far from the ends of bars sweeps look, in voxels; -1: everywhere."""
+LEVELS = {
+    2: ((1.0, 8), (4.0, 16), (16.0, 32), (np.inf, -1)),
+    3: ((1.0, 4), (4.0, 5), (16.0, 8), (np.inf, 16), (np.inf, -1)),
+}
+"""By rank: the highest price of a move, and how far from the ends of bars sweeps look; -1: everywhere."""
 
 _NOWHERE: Indices = np.empty(0, np.int64)
 
@@ -39,7 +42,7 @@ def remove_defects(partition: Partition, deadline: float) -> None:
         partition: Is changed; its error never grows.
         deadline: In the time of `time.perf_counter`.
     """
-    for limit, radius in LEVELS:
+    for limit, radius in LEVELS[len(partition.shape)]:
         before = partition.error + 1
         while 0 < partition.error < before and time.perf_counter() < deadline:
             before = partition.error

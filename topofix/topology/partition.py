@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from topofix.errors import InvalidArray
 from topofix.topology import _kernel
 from topofix.topology.persistence import Connectivity, betti
 from topofix.topology.priors import Constraint, Prior
@@ -22,6 +23,8 @@ Labels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Costs = npt.NDArray[np.float32]
+
+MOST_LABELS, MOST_CONSTRAINTS = 254, 64
 
 _TINY = np.float32(1e-6)
 _NO_PLACES: Indices = np.empty(0, np.int64)
@@ -52,6 +55,9 @@ class Partition:
         connectivity: Of the foreground.
         frozen: (*S), voxels that keep their label.
         most_changed: How many voxels may have another label than the likeliest.
+
+    Raises:
+        InvalidArray: More labels or constraints than there is room for.
     """
 
     def __init__(
@@ -63,6 +69,11 @@ class Partition:
         frozen: Mask | None = None,
         most_changed: float = np.inf,
     ) -> None:
+        if len(logits) > MOST_LABELS or len(prior.constraints) > MOST_CONSTRAINTS:
+            raise InvalidArray(
+                f"expected at most {MOST_LABELS} labels and {MOST_CONSTRAINTS} constraints, "
+                f"got {len(logits)} and {len(prior.constraints)}"
+            )
         self.prior, self.connectivity, self.shape = prior, connectivity, labels.shape
         self.most_changed, self.held_back = most_changed, False
         self._likeliest = logits.argmax(0).ravel()

@@ -77,10 +77,11 @@ class Partition {
             for (int axis = 0; axis < Rank; ++axis)
                 offset_[code] += (digit<Rank>(code, axis) - 1) * stride_[axis];
         }
+        if (size > std::numeric_limits<Voxel>::max()) throw std::length_error("expected fewer voxels");
         labels_.assign(size, wall);
         costs_ = std::make_shared<std::vector<float>>(size * static_cast<std::size_t>(label_count));
         frozen_.assign(size, 1);
-        mark_.assign(size, 0);
+        marks_.resize(size);
         for (std::size_t r = 0; r < wishes_.size(); ++r)
             for (int label = 0; label < wall; ++label)
                 if ((label != frame && wishes_[r].holds[label]) != face) sets_[label] |= Word(1) << r;
@@ -152,6 +153,25 @@ class Partition {
     static constexpr int margin = 2;
     enum class Allowed { anything, nothing_worse, nothing };  // of changes of topology
     using Change = std::array<std::int64_t, Rank>;
+
+    // Who saw a voxel in which search: its number, and in the lowest three bits from where. A copy begins anew.
+    struct Marks {
+        std::size_t size = 0;
+        Zeros<std::uint32_t> of{1};
+        std::uint32_t searches = 0;
+
+        Marks() = default;
+        Marks(const Marks& other) { resize(other.size); }
+        void resize(std::size_t voxels) {
+            size = voxels;
+            of = Zeros<std::uint32_t>(voxels);
+            searches = 0;
+        }
+        std::uint32_t next_search() {
+            if (searches == (std::uint32_t(1) << 28)) resize(size);
+            return ++searches << 3;
+        }
+    };
 
     struct Effect {
         int region;
@@ -231,8 +251,8 @@ class Partition {
         return set & boundary<Rank>;
     }
 
-    // What becomes of the set P of a region when a voxel enters it, if `pieces` components of P and `gaps` of its
-    // complement touch the voxel from as many sides as there are.
+    // What becomes of the set P of a region when a voxel enters it that so many components of P touch, and so many
+    // of its complement through its gaps.
     static Change entering(Set there, int gap_count, int components, int complements) {
         Change change{};
         change[0] = 1 - components;
@@ -313,11 +333,7 @@ class Partition {
     // How many components of P (or of its complement) there are among those that touch a voxel, which itself
     // belongs to neither.
     int apart(int region, Voxel voxel, const Pieces& pieces, Set towards, bool inside) {
-        if (mark_epoch_ == (std::uint32_t(1) << 28)) {
-            std::fill(mark_.begin(), mark_.end(), 0);
-            mark_epoch_ = 0;
-        }
-        const std::uint32_t epoch = ++mark_epoch_ << 3;
+        const std::uint32_t epoch = marks_.next_search();
         std::array<int, 8> parent{};
         const auto root = [&](int one) {
             while (parent[static_cast<std::size_t>(one)] != one) one = parent[static_cast<std::size_t>(one)];
@@ -330,7 +346,7 @@ class Partition {
             parent[k] = i;
             const Voxel seed = neighbour(voxel, lowest(pieces.piece[k] & towards));
             front_[k].assign(1, seed);
-            mark_[seed] = epoch | static_cast<std::uint32_t>(i);
+            marks_.of[seed] = epoch | static_cast<std::uint32_t>(i);
         }
         while (classes > 1) {
             Set active = 0;
@@ -343,10 +359,11 @@ class Partition {
                     const Voxel next = neighbour(at, lowest(left));
                     if (next == voxel || labels_[next] == wall || in_set(region, labels_[next]) != inside)
                         continue;
-                    if ((mark_[next] & ~std::uint32_t(7)) != epoch) {
-                        mark_[next] = epoch | static_cast<std::uint32_t>(i);
+                    if ((marks_.of[next] & ~std::uint32_t(7)) != epoch) {
+                        marks_.of[next] = epoch | static_cast<std::uint32_t>(i);
                         front_[k].push_back(next);
-                    } else if (const int a = root(i), b = root(static_cast<int>(mark_[next] & 7)); a != b) {
+                    } else if (const int a = root(i), b = root(static_cast<int>(marks_.of[next] & 7));
+                               a != b) {
                         parent[static_cast<std::size_t>(std::max(a, b))] = std::min(a, b);
                         if (--classes == 1) return 1;
                     }
@@ -369,7 +386,7 @@ class Partition {
     template <class Base>
     void settle(const std::vector<Voxel>& changed, const Base& base) {
         std::priority_queue<Candidate> queue;
-        std::vector<std::uint8_t> queued(labels_.size(), 0);
+        Zeros<std::uint8_t> queued(labels_.size());
         const auto push = [&](Voxel voxel) {
             if (queued[voxel] || frozen_[voxel] || labels_[voxel] == base(voxel)) return;
             queued[voxel] = 1;
@@ -391,7 +408,7 @@ class Partition {
     template <class Base>
     std::vector<Piece> pieces_of_change(const std::vector<Voxel>& touched, const Base& base) {
         std::vector<Piece> pieces;
-        std::vector<std::uint8_t> seen(labels_.size(), 0);
+        Zeros<std::uint8_t> seen(labels_.size());
         std::vector<Voxel> stack;
         for (const Voxel first : touched) {
             if (seen[first] || labels_[first] == base(first)) continue;
@@ -428,8 +445,7 @@ class Partition {
     std::vector<Label> labels_;
     std::shared_ptr<std::vector<float>> costs_;  // by voxel and label; copies share them
     std::vector<std::uint8_t> frozen_;
-    std::vector<std::uint32_t> mark_;  // who saw a voxel in which search
-    std::uint32_t mark_epoch_ = 0;
+    Marks marks_;
     std::array<std::vector<Voxel>, 8> front_;
 };
 
@@ -443,10 +459,10 @@ class Partition<Rank>::Sweep {
           inside_(grow != partition.face_),
           bounds_(bounds),
           before_(before.labels_),
-          tree_(partition.labels_.size(), none),
+          tree_(partition.labels_.size()),
           open_(partition.labels_.size(), bounds.radius < 0),
-          given_up_(partition.labels_.size(), 0),
-          forest_(0) {
+          given_up_(partition.labels_.size()),
+          forest_(none + 1) {
         for (int label = 0; label < all_.label_count_; ++label)
             if (wish().holds[static_cast<std::size_t>(label)] == grow)
                 choices_.push_back(static_cast<Label>(label));
@@ -472,7 +488,7 @@ class Partition<Rank>::Sweep {
     }
 
   private:
-    static constexpr Order none = std::numeric_limits<Order>::max();
+    static constexpr Order none = 0;
 
     const Wish& wish() const { return all_.wishes_[static_cast<std::size_t>(region_)]; }
     bool on_side(Voxel voxel) const {
@@ -595,9 +611,9 @@ class Partition<Rank>::Sweep {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
     const std::vector<Label>& before_;
     std::vector<Label> choices_;
-    std::vector<Order> tree_;         // of the voxels of the side, in the forest
+    Zeros<Order> tree_;               // of the voxels of the side, in the forest
     std::vector<std::uint8_t> open_;  // to be looked at when a neighbour enters: not while it is in the queue
-    std::vector<std::uint8_t> given_up_;  // what lies apart stays apart, and searches are dear
+    Zeros<std::uint8_t> given_up_;    // what lies apart stays apart, and searches are dear
     Forest forest_;
     std::priority_queue<Candidate> queue_;
 };
