@@ -44,6 +44,17 @@ def test_the_record_on_disk_is_the_one_returned(two_discs, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mask.nii.gz", "mask.json"}
 
 
+@pytest.mark.parametrize("method", ["voxels", "exact"])
+def test_the_cost_is_the_sum_of_the_logits_of_flipped_voxels(two_discs, tmp_path, method):
+    output = tmp_path / "mask.nii.gz"
+    record = pipeline.refine(two_discs, output, ONE_PIECE, MAP, RefinementOptions(method=method))
+    probability = read(two_discs).array.astype(np.float64)
+    flipped = (probability > 0.5) != (read(output).array > 0)
+    logits = np.log(probability[flipped] / (1 - probability[flipped]))
+    assert record.cost == pytest.approx(np.abs(logits).sum(), rel=1e-4)
+    assert record.cost > 0
+
+
 @pytest.mark.parametrize("steps", [0, 1, 3, 200])
 def test_the_record_tells_the_topology_of_the_file(two_discs, tmp_path, steps):
     output = tmp_path / "mask.nii.gz"

@@ -163,12 +163,21 @@ def refine_prediction(
         voxels_added=int(((before == 0) & (after > 0)).sum()),
         voxels_removed=int(((before > 0) & (after == 0)).sum()),
         voxels_changed=int((before != after).sum()),
+        cost=round(_cost(prediction.logits, before, after), 4),
         voxel_volume=volume.voxel_volume,
         dice_to_input=round(dice(before > 0, after > 0), 6),
         changes=change_rows(correction, prediction, priors, volume),
         seconds=round(time.perf_counter() - started, 3),
     )
     return Refined(before, after, correction.logits, record)
+
+
+def _cost(logits: torch.Tensor, before: Labels, after: Labels) -> float:
+    """What a label map (*S) loses in log-probability against another one, under logits (K + 1, *S)."""
+    changed = torch.from_numpy(before != after)
+    old, new = (torch.from_numpy(labels.astype(np.int64))[changed][None] for labels in (before, after))
+    there = logits[:, changed].double()  # (K + 1, changed)
+    return float((there.gather(0, old) - there.gather(0, new)).sum())
 
 
 def _together(frames: Sequence[Refined]) -> Record:
@@ -189,7 +198,7 @@ def _together(frames: Sequence[Refined]) -> Record:
         stages=tuple(stage for stage in STAGES if any(stage in record.stages for record in records)),
         **{
             name: sum(getattr(record, name) for record in records)
-            for name in ("steps", "voxels_added", "voxels_removed", "voxels_changed")
+            for name in ("steps", "voxels_added", "voxels_removed", "voxels_changed", "cost")
         },
         dice_to_input=round(dice(before, after), 6),
     )

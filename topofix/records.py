@@ -226,6 +226,8 @@ class Record:
         voxels_added: Background before, a label after.
         voxels_removed: A label before, background after.
         voxels_changed: Any change of label.
+        cost: Log-probability that the label map lost: over changed voxels, the sum of the differences between
+            the logit of the label before and of the label after.
         voxel_volume: mm³ per voxel (mm² per pixel in 2-D).
         dice_to_input: Dice between the foregrounds before and after.
         changes: Every feature that was removed, added or changed, stage by stage.
@@ -250,6 +252,7 @@ class Record:
     voxels_added: int = 0
     voxels_removed: int = 0
     voxels_changed: int = 0
+    cost: float = 0.0
     voxel_volume: float = 1.0
     dice_to_input: float = 1.0
     changes: tuple[ChangeRow, ...] = ()

@@ -135,6 +135,7 @@ def test_the_record_holds_every_documented_field_and_true_numbers(refine, save, 
     assert added + removed > 0
     assert (record["voxels_added"], record["voxels_removed"]) == (added, removed)
     assert record["voxels_changed"] == added + removed
+    assert record["cost"] > 0
     assert record["voxel_volume"] == 1.0
     assert record["dice_to_input"] == pytest.approx(
         2 * (before & after).sum() / (before.sum() + after.sum()), abs=1e-6

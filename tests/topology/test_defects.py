@@ -244,10 +244,10 @@ def test_what_is_missing_is_left_as_it_is():
 
 
 def test_levels_rise_to_everything_everywhere():
-    limits = [limit for limit, _ in LEVELS]
-    assert limits == sorted(limits)
-    assert LEVELS[-1] == (np.inf, -1)
-    assert all(radius < 0 for limit, radius in LEVELS if limit == np.inf)
+    for levels in LEVELS.values():
+        limits = [limit for limit, _ in levels]
+        assert limits == sorted(limits)
+        assert levels[-1] == (np.inf, -1)
 
 
 @pytest.mark.parametrize("gap", [2, 7, 20, 45])

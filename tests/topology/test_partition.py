@@ -143,6 +143,14 @@ def test_frozen_voxels_keep_their_label_whatever_is_done(shape, connectivity):
     assert partition.betti == counted(partition)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+def test_what_is_frozen_may_be_said_in_any_type(dtype):
+    frozen = np.arange(30).reshape(5, 6) % 3 == 0
+    partition = binary(-np.ones((5, 6)), "*,*", frozen=(5 * frozen).astype(dtype))
+    partition.change(np.arange(30), np.ones(30, np.uint8))
+    np.testing.assert_array_equal(partition.labels() == 0, frozen)
+
+
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @pytest.mark.parametrize("shape", [(9, 8), (5, 4, 6)], ids=str)
 def test_going_back_gives_the_label_map_and_its_betti_numbers_back(shape, connectivity):

@@ -132,7 +132,7 @@ def test_one_region_is_always_repaired_unless_the_field_shows_no_sign_of_a_featu
 @pytest.mark.parametrize("rank", [2, 3])
 def test_the_result_is_the_same_each_time_and_in_any_number_of_threads(rank, connectivity, monkeypatch):
     texts = {2: ["1:1,0", "2:1,0-1", "1+2:1,0"], 3: ["1:1,0,0", "1+2:1,0,0"]}[rank]
-    shape = {2: (40, 41), 3: (12, 13, 11)}[rank]
+    shape = {2: (28, 27), 3: (10, 9, 11)}[rank]
     prior = Prior.parse(texts)
     maps = [
         counting.fields(np.random.default_rng(k), shape, 3, kind) for k, kind in enumerate(["smooth", "ties"])
@@ -194,12 +194,12 @@ def test_almost_always_the_cost_is_that_of_the_best_of_all_masks(connectivity):
     masks, numbers = exhaustive(connectivity)
     for k in np.random.default_rng(0).integers(0, len(masks), 50):
         assert tuple(numbers[k]) == counting.betti(masks[k].reshape(4, 4), connectivity)
-    for text in ("1,0", "*,0", "0-2,0", "0-1,*", "0,0"):
+    for text in ("1,0", "*,0", "0-1,*"):
         prior = Prior.parse(text)
         allowed = np.array([prior.constraints[0].error(pair) == 0 for pair in numbers.tolist()])
         random = np.random.default_rng(len(text))
         ratios = []
-        while len(ratios) < 100:
+        while len(ratios) < 75:
             field = counting.fields(random, (4, 4), 1, ["smooth", "noise"][len(ratios) % 2])[0]
             start = (field > 0).ravel()
             missing = counting.betti(field > 0, connectivity)[0] < prior.constraints[0].betti[0].low
@@ -385,8 +385,8 @@ def test_lacking_names_the_regions():
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @pytest.mark.parametrize("most", [0, 1, 3, 8, 40])
 def test_no_more_voxels_change_than_may(most, connectivity):
-    for seed in range(4):
-        logits = counting.fields(np.random.default_rng(seed), (14, 15), 3, "noise")
+    for seed in range(2):
+        logits = counting.fields(np.random.default_rng(seed), (13, 14), 3, "noise")
         prior = Prior.parse(["1:1,0", "1+2:1,0"])
         start = logits.argmax(0)
         found = repair(logits, prior, connectivity, most_changed=most)

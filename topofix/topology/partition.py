@@ -89,7 +89,7 @@ class Partition:
         self._native = native(
             np.ascontiguousarray(labels, np.uint8),
             self.costs,
-            None if frozen is None else np.ascontiguousarray(frozen).view(np.uint8),
+            None if frozen is None else np.ascontiguousarray(frozen, np.bool_).view(np.uint8),
             wishes,
             connectivity == "face",
         )
