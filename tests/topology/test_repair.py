@@ -486,6 +486,47 @@ def test_logits_that_do_not_fit_are_refused():
             repair(logits_of(field), Prior.parse("1,0"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": np.full((5, 6), 2)}, "labels: expected 0 to 1, got 2 to 2"),
+        ({"labels": np.zeros((5, 5), int)}, r"labels: expected the shape \(5, 6\), got \(5, 5\)"),
+        ({"frozen": np.zeros((6, 5), bool)}, r"frozen: expected the shape \(5, 6\), got \(6, 5\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(InvalidArray, match=f"^{message}$"):
+        repair(logits_of(np.ones((5, 6))), Prior.parse("0,0"), **arguments)
+
+
+def test_a_label_without_a_channel_lacks_everything_and_is_absent_already():
+    logits = logits_of(np.ones((5, 6)))
+    assert lacking(logits, Prior.parse("5:1,0")) == (Lack((5,), 0, 1, 0.0),)
+    assert repair(logits, Prior.parse("5:1,0")).error == 1
+    assert repair(logits, Prior.parse("5:0,0")).error == 0
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_a_hole_in_one_label_is_filled_with_the_other_where_their_union_has_none(connectivity):
+    logits = np.full((3, 9, 9), -4.0, np.float32)
+    logits[0] = 1
+    logits[:2, 2:7, 2:7] = [[[-2]], [[3]]]  # a square of label 1
+    logits[:, 4, 4] = 0.5, 1, 0.2  # whose middle may be background rather than label 2
+    prior = Prior.parse("1:1,1 1+2:1,0")
+    found = repair(logits, prior, connectivity)
+    assert counting.error(found.labels, prior, connectivity) == found.error == 0
+    assert found.labels[4, 4] == 2
+
+
+@pytest.mark.parametrize("shape", [(300, 9), (60, 7, 7)])
+def test_a_long_gap_is_bridged_where_that_is_cheaper_than_a_large_part(shape):
+    field = np.full(shape, -5.0)
+    middle = tuple(side // 2 for side in shape[1:])
+    field[(slice(None), *middle)] = -1
+    field[:5], field[-5:] = 1e3, 1e3
+    assert repaired(field, "1,0" if len(shape) == 2 else "1,0,0").sum() == 2 * field[:5].size + shape[0] - 10
+
+
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @pytest.mark.parametrize("rank", [2, 3])
 def test_the_error_of_a_label_map_is_that_of_an_independent_count(rank, connectivity):

@@ -28,7 +28,7 @@ from topofix.topology.sizes import parts
 
 LEVELS = {
     2: ((1.0, 8), (4.0, 16), (16.0, 32), (np.inf, -1)),
-    3: ((1.0, 4), (4.0, 5), (16.0, 8), (np.inf, 16), (np.inf, -1)),
+    3: ((1.0, 4), (4.0, 5), (16.0, 8), (64.0, 12), (np.inf, -1)),
 }
 """By rank: the highest price of a move, and how far from the ends of bars sweeps look; -1: everywhere."""
 
@@ -81,7 +81,7 @@ def _moves(partition: Partition, limit: float, radius: int, deadline: float) -> 
                 yield from _whole_parts(partition, constraint, mask, inside, limit)
         births, deaths = _ends(partition, constraint, counts) if radius >= 0 else (_NOWHERE, _NOWHERE)
         ways = [(True, True), (False, True)]  # growing and shrinking, short ways first
-        if limit == np.inf:
+        if radius < 0:
             ways += [(True, False), (False, False)]
 
         def sweep(

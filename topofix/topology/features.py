@@ -15,13 +15,15 @@ that is asked for, so that nothing is made up where the field shows nothing.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.special import expit
 
 from topofix.topology import _kernel
-from topofix.topology.partition import Costs, Indices, Mask, Partition
+from topofix.topology.partition import Costs, Indices, Labels, Mask, Partition
 from topofix.topology.persistence import NEVER, barcode
 from topofix.topology.priors import Constraint
 from topofix.topology.sizes import enlarge
@@ -70,7 +72,7 @@ def sources(partition: Partition, constraint: Constraint, dimension: int) -> lis
     below = ~inside[bars.birth]
     absent = below | ((bars.death != NEVER) & inside[bars.death])
     births, deaths, below = bars.birth[absent], bars.death[absent], below[absent]
-    probability = 1 / (1 + np.exp(-field.ravel().astype(np.float64)))
+    probability = expit(field.ravel().astype(np.float64))
     lengths = probability[births] - np.where(deaths == NEVER, 0, probability[deaths])
     order = np.argsort(-lengths, kind="stable")
     rows = zip(births[order], deaths[order], lengths[order], below[order], strict=True)
@@ -114,17 +116,32 @@ def _add_one(
         if best is not None and source.length < COMPARABLE * found[0].length:
             break
         voxels = _outline(partition, constraint, dimension, source)
-        partition.change(voxels, partition.cheapest(constraint, source.below)[0][voxels])
-        partition.settle(start)
-        if min_voxels > 1:
-            enlarge(partition, constraint, min_voxels)
-        if partition.betti[index][dimension] > count and partition.within_limit():
-            price = partition.cost + SIDE_EFFECT * partition.error
-            if best is None or price < best:
-                best, chosen = price, partition.labels()
-        partition.restore(start)
+        for labels in _colourings(partition, constraint, source, voxels):
+            partition.change(voxels, labels)
+            partition.settle(start)
+            if min_voxels > 1:
+                enlarge(partition, constraint, min_voxels)
+            if partition.betti[index][dimension] > count and partition.within_limit():
+                price = partition.cost + SIDE_EFFECT * partition.error
+                if best is None or price < best:
+                    best, chosen = price, partition.labels()
+            partition.restore(start)
     partition.restore(chosen)
     return best is not None
+
+
+def _colourings(
+    partition: Partition, constraint: Constraint, source: Source, voxels: Indices
+) -> Iterator[Labels]:
+    """Labels that voxels may get to change sides: the likeliest of each, or, of several, one for all.
+
+    A hole in label 1 may have to be of label 2, as their union must not have it, too.
+    """
+    yield partition.cheapest(constraint, source.below)[0][voxels]
+    choices = partition.side(constraint, source.below)
+    if len(choices) > 1:
+        for label in choices:
+            yield np.full(len(voxels), label, np.uint8)
 
 
 def _outline(partition: Partition, constraint: Constraint, dimension: int, source: Source) -> Indices:

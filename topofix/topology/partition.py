@@ -26,6 +26,9 @@ Costs = npt.NDArray[np.float32]
 
 MOST_LABELS, MOST_CONSTRAINTS = 254, 64
 
+_UNHEARD_OF = 1e4
+"""What a region without any label costs, everywhere; no logits are so far apart."""
+
 _TINY = np.float32(1e-6)
 _NO_PLACES: Indices = np.empty(0, np.int64)
 
@@ -167,8 +170,8 @@ class Partition:
         key = (constraint.region, inside)
         if key not in self._sides:
             labels = self.side(constraint, inside)
-            costs = self.costs[labels]
-            self._sides[key] = np.array(labels, np.uint8)[costs.argmin(0)], costs.min(0)
+            costs = self.costs[labels] if labels else np.full_like(self.costs[:1], _UNHEARD_OF)
+            self._sides[key] = np.array(labels or [0], np.uint8)[costs.argmin(0)], costs.min(0)
         return self._sides[key]
 
     def side(self, constraint: Constraint, inside: bool) -> list[int]:

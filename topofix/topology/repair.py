@@ -95,7 +95,8 @@ def repair(
         labels: (*S), where to start, and where to keep close to; the likeliest label map if None.
 
     Raises:
-        InvalidArray: Logits that are not finite, or whose rank is not the prior's.
+        InvalidArray: Logits that are not finite, or whose rank is not the prior's; labels without a channel;
+            shapes that differ.
 
     Example:
         >>> logit = np.array([[5, 4, 3, -3, -3, 1], [4, -1, 4, -3, -3, 2], [5, 3, 4, -3, -3, -3]], np.float32)
@@ -104,11 +105,7 @@ def repair(
                [1, 1, 1, 0, 0, 0],
                [1, 1, 1, 0, 0, 0]], dtype=uint8)
     """
-    logits = np.asarray(logits, np.float32)
-    if logits.ndim - 1 != prior.dimensions or not np.isfinite(logits).all():
-        raise InvalidArray(
-            f"logits: expected finite ones with channels and {prior.dimensions} axes, got {logits.shape}"
-        )
+    logits = _checked(logits, prior, labels=labels, frozen=frozen)
     until = np.inf if deadline is None else deadline
     most = np.inf if most_changed is None else most_changed
     start = (logits.argmax(0) if labels is None else labels).astype(np.uint8)
@@ -152,7 +149,7 @@ def lacking(
         >>> lacking(np.zeros((2, 4, 4), np.float32) - [[[0]], [[9]]], Prior.parse("1,0"))[0].longest < 0.001
         True
     """
-    logits = np.asarray(logits, np.float32)
+    logits = _checked(logits, prior)
     partition = Partition(logits.argmax(0), logits, prior, connectivity)
     lacks = []
     for constraint, counts in zip(prior.constraints, partition.betti, strict=True):
@@ -185,6 +182,27 @@ def error_of(
     found = betti_of_regions(labels, prior, connectivity)
     error = sum(c.error(counts) for c, counts in zip(prior.constraints, found, strict=True))
     return error + sum(1 for _ in small_parts(labels, prior, connectivity, min_voxels))
+
+
+def _checked(
+    logits: Logits,
+    prior: Prior,
+    labels: npt.NDArray[np.integer[Any]] | None = None,
+    frozen: Mask | None = None,
+) -> npt.NDArray[np.float32]:
+    """Logits as float32, once it is known that all fits together."""
+    with np.errstate(over="ignore"):
+        logits = np.asarray(logits, np.float32)
+    if logits.ndim - 1 != prior.dimensions or not np.isfinite(logits).all():
+        raise InvalidArray(
+            f"logits: expected finite ones with channels and {prior.dimensions} axes, got {logits.shape}"
+        )
+    for name, array in (("labels", labels), ("frozen", frozen)):
+        if array is not None and array.shape != logits.shape[1:]:
+            raise InvalidArray(f"{name}: expected the shape {logits.shape[1:]}, got {array.shape}")
+    if labels is not None and not 0 <= labels.min() <= labels.max() < len(logits):
+        raise InvalidArray(f"labels: expected 0 to {len(logits) - 1}, got {labels.min()} to {labels.max()}")
+    return logits
 
 
 def _work(
