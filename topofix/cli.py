@@ -558,18 +558,10 @@ def _tell(sentences: list[str], *, strict: bool, quiet: bool, exit_code: int) ->
 
 def _refinement(options: RefinementOptions, learning_rate: float | None) -> RefinementOptions:
     """The options with the learning rate in its place, if they can all be meant together."""
-    if not isfinite(options.topology_weight):
-        raise InvalidOption(f"--topology-weight: expected a finite number, got {options.topology_weight}")
     if options.method == "exact" and not options.guarantee:
         raise InvalidOption("--no-guarantee: expected another method than exact, which is the guarantee")
     if options.adapt != "all" and options.method != "weights":
         raise InvalidOption(f"--adapt: expected --method weights beside it, got {options.method}")
-    if options.time_limit is not None:
-        _check_positive("--time-limit", options.time_limit)
-    if not (isfinite(options.min_size) and options.min_size >= 0):
-        raise InvalidOption(f"--min-size: expected mm³ from 0 on, got {options.min_size:g}")
-    if not 0 <= options.min_evidence <= 1:
-        raise InvalidOption(f"--min-evidence: expected a length from 0 to 1, got {options.min_evidence:g}")
     if learning_rate is None:
         return options
     _check_positive("--learning-rate", learning_rate)

@@ -119,7 +119,7 @@ def correct(
             labels=one_slice(labels, index, axis),
             frozen=None if frozen is None else one_slice(frozen, index, axis),
             spacing=tuple(step for k, step in enumerate(spacing) if index is None or k != axis),
-            min_voxels=options.min_size / voxel_volume,
+            min_voxels=options.min_size / voxel_volume * (1 - 1e-9),  # a size of just that is enough
             most=None if most is None else most - changed,
             deadline=deadline,
         )

@@ -10,11 +10,11 @@ class Outcome(Enum):
     ALREADY_SATISFIED = "The segmentation had the requested topology already; nothing was changed."
     NO_EVIDENCE = (
         "The image shows no evidence of a feature that is asked for, and none was made up; what else was "
-        "wrong was corrected as far as possible. Check the prior, or lower --min-evidence."
+        "wrong was corrected as far as possible. Check the prior; bars count from --min-evidence on."
     )
     INFEASIBLE = (
         "The exact repair found no segmentation with the requested topology; this is the best one found. "
-        "Check the prior, freeze fewer voxels, or allow smaller pieces with --min-size."
+        "Check the prior; what --freeze holds or --min-size forbids may stand in its way."
     )
     STOPPED_BY_MAX_CHANGE = (
         "The requested topology takes more change than --max-change allows; this is the best segmentation "

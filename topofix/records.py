@@ -5,11 +5,13 @@ Record is the JSON beside an output, the row of a batch, and all that a report i
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from topofix.errors import InvalidOption
 from topofix.limits import MaxChange
 from topofix.outcomes import Outcome
 
@@ -128,6 +130,9 @@ class RefinementOptions:
             it is taken away or filled, and none is made. In a 2-D image mm².
         min_evidence: A feature that is missing is made only where its bar in the image's own barcode is at
             least so long.
+
+    Raises:
+        InvalidOption: A choice that there is not, or a number below 0 or not finite.
     """
 
     method: Method = "auto"
@@ -142,6 +147,25 @@ class RefinementOptions:
     time_limit: float | None = None
     min_size: float = 0.0
     min_evidence: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("--method", self.method, get_args(Method)),
+            ("--adapt", self.adapt, get_args(Adapt)),
+        ):
+            if value not in choices:
+                raise InvalidOption(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        if self.steps < 0:
+            raise InvalidOption(f"--steps: expected a number from 0 on, got {self.steps}")
+        if not 0 <= self.topology_weight < math.inf:
+            found = f"{self.topology_weight:g}"
+            raise InvalidOption(f"--topology-weight: expected a finite number from 0 on, got {found}")
+        if self.time_limit is not None and not 0 < self.time_limit < math.inf:
+            raise InvalidOption(f"--time-limit: expected a positive number, got {self.time_limit:g}")
+        if not 0 <= self.min_size < math.inf:
+            raise InvalidOption(f"--min-size: expected mm³ from 0 on, got {self.min_size:g}")
+        if not 0 <= self.min_evidence <= 1:
+            raise InvalidOption(f"--min-evidence: expected a length from 0 to 1, got {self.min_evidence:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +254,8 @@ class Record:
             the logit of the label before and of the label after.
         voxel_volume: mm³ per voxel (mm² per pixel in 2-D).
         dice_to_input: Dice between the foregrounds before and after.
-        changes: Every feature that was removed, added or changed, stage by stage.
+        changes: Every feature that was removed, added or changed, stage by stage; what one stage did and the
+            next took back counts twice.
         outputs: Files written, by kind.
     """
 

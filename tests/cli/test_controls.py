@@ -143,8 +143,8 @@ def test_the_evidence_that_is_needed_can_be_lowered(refine, save, count, tmp_pat
     strict = refine(path, "--betti", "1,0")
     message = record_of(tmp_path / "map_refined.nii.gz")["message"]
     assert strict.exit_code == 3
-    assert "1 component wanted, and the bar that it takes is 0.015 long, below 0.02" in message
-    result = refine(path, "--betti", "1,0", "--min-evidence", 0.01, "--overwrite")
+    assert "1 component wanted, and the bar that it takes is 0.01 long, below 0.02" in message
+    result = refine(path, "--betti", "1,0", "--min-evidence", 0.005, "--overwrite")
     assert result.exit_code == 0, result.stdout
     assert count(read(tmp_path / "map_refined.nii.gz").array) == (1, 0)
 
@@ -344,7 +344,7 @@ def test_a_dry_run_prints_the_rows_and_writes_nothing(refine, spotted, files_in,
         "voxel",
         "mm",
         "voxels",
-        "mm3",
+        "mm2",
         "stage",
     ]
     assert re.match(r"  foreground +0  removed  0\.600  0\.010 .* exact$", row)

@@ -21,7 +21,7 @@ def test_columns_are_as_wide_as_what_is_in_them():
         ROW, region="left atrium", dimension=None, kind="changed", birth=None, death=None, voxels=1234
     )
     assert lines(ROW, other) == [
-        "  region       dim  change   birth  death  voxel  mm        voxels    mm3  stage",
+        "  region       dim  change   birth  death  voxel  mm        voxels    mm2  stage",
         "  wall           0  removed  0.698  0.000  3 18   4.5 27 0      21  47.25  voxels",
         "  left atrium       changed                3 18   4.5 27 0    1234  47.25  voxels",
     ]

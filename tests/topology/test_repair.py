@@ -254,12 +254,14 @@ def test_constant_maps(shape, connectivity):
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 def test_where_every_logit_is_0_there_is_background_and_one_voxel_is_as_good_as_another(connectivity):
     zeros = np.zeros((3, 5, 6), np.float32)
-    found = repair(zeros, Prior.parse("2:1,0"), connectivity)
+    assert repair(zeros, Prior.parse("2:1,0"), connectivity).error == 1, "nothing stands out"
+    found = repair(zeros, Prior.parse("2:1,0"), connectivity, min_evidence=0)
     assert found.error == 0
     assert (found.labels == 2).sum() == 1
-    assert (repair(zeros, Prior.parse("2:1,0"), connectivity).labels == found.labels).all()
+    again = repair(zeros, Prior.parse("2:1,0"), connectivity, min_evidence=0)
+    assert (again.labels == found.labels).all()
     assert not repair(zeros, Prior.parse("0,0"), connectivity).labels.any()
-    two = repair(zeros, Prior.parse(["1:1,0", "2:1,0"]), connectivity)
+    two = repair(zeros, Prior.parse(["1:1,0", "2:1,0"]), connectivity, min_evidence=0)
     assert two.error == counting.error(two.labels, Prior.parse(["1:1,0", "2:1,0"]), connectivity) < 2
 
 
@@ -478,7 +480,7 @@ def test_what_frozen_voxels_make_impossible_is_not_made_worse(connectivity):
 
 def test_logits_that_do_not_fit_are_refused():
     field = np.zeros((4, 5))
-    with pytest.raises(InvalidArray, match=r"^logits: expected finite ones with channels and 3 axes"):
+    with pytest.raises(InvalidArray, match=r"^logits: expected channels and 3 axes, got"):
         repair(logits_of(field), Prior.parse("1,0,0"))
     for bad in (np.nan, np.inf):
         field[1, 1] = bad
@@ -490,13 +492,13 @@ def test_logits_that_do_not_fit_are_refused():
     ("arguments", "message"),
     [
         ({"labels": np.full((5, 6), 2)}, "labels: expected 0 to 1, got 2 to 2"),
-        ({"labels": np.zeros((5, 5), int)}, r"labels: expected the shape \(5, 6\), got \(5, 5\)"),
+        ({"labels": np.eye(5, dtype=int)}, r"labels: expected the shape \(5, 6\), got \(5, 5\)"),
         ({"frozen": np.zeros((6, 5), bool)}, r"frozen: expected the shape \(5, 6\), got \(6, 5\)"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(InvalidArray, match=f"^{message}$"):
-        repair(logits_of(np.ones((5, 6))), Prior.parse("0,0"), **arguments)
+        repair(logits_of(np.ones((5, 6))), Prior.parse("3,0"), **arguments)
 
 
 def test_a_label_without_a_channel_lacks_everything_and_is_absent_already():
@@ -504,6 +506,17 @@ def test_a_label_without_a_channel_lacks_everything_and_is_absent_already():
     assert lacking(logits, Prior.parse("5:1,0")) == (Lack((5,), 0, 1, 0.0),)
     assert repair(logits, Prior.parse("5:1,0")).error == 1
     assert repair(logits, Prior.parse("5:0,0")).error == 0
+
+
+def test_a_mask_of_0_and_255_is_one_label_whatever_the_others_are():
+    logits = np.full((256, 6, 9), -9.0, np.float32)
+    logits[0] = 0
+    logits[255, 1:4, 1:4], logits[255, 2, 2], logits[255, 4, 7] = 3, -1, 1
+    for text in ("1,0", "255:1,0"):
+        found = repair(logits, Prior.parse(text))
+        assert found.error == 0
+        assert (found.labels == np.where(logits[255] == 3, 255, 0) + 255 * (logits[255] == -1)).all()
+    assert lacking(logits, Prior.parse("255:2,2"))[0].region == (255,)
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)

@@ -6,7 +6,7 @@ foreground  0    removed  0.698  0.000  3 18   4.5 27.0 0.0  21     47.2  voxels
 
 from topofix.records import ChangeRow, Record
 
-_RIGHT = ("frame", "slice", "dim", "birth", "death", "voxels", "mm3")
+_RIGHT = ("frame", "slice", "dim", "birth", "death", "voxels", "mm2", "mm3")
 
 
 def change_lines(record: Record) -> list[str]:
@@ -19,10 +19,11 @@ def change_lines(record: Record) -> list[str]:
         >>> row = ChangeRow("wall", None, 0, "removed", 0.8, 0.0, (3, 5), (3.0, 5.5, 0.0), 9, 2.5, "exact")
         >>> for line in change_lines(Record("refine", "a.png", Outcome.SATISFIED, "", changes=(row,))):
         ...     print(line)
-          region  dim  change   birth  death  voxel  mm       voxels  mm3  stage
+          region  dim  change   birth  death  voxel  mm       voxels  mm2  stage
           wall      0  removed  0.800  0.000  3 5    3 5.5 0       9  2.5  exact
     """
-    rows = [_cells(row) for row in record.changes]
+    planar = all(len(row.voxel) == 2 for row in record.changes)
+    rows = [_cells(row, "mm2" if planar else "mm3") for row in record.changes]
     names = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
     table = [dict(zip(names, names, strict=True)), *rows] if rows else []
     widths = {name: max(len(row[name]) for row in table) for name in names}
@@ -32,8 +33,8 @@ def change_lines(record: Record) -> list[str]:
     ]
 
 
-def _cells(row: ChangeRow) -> dict[str, str]:
-    """The texts of a row by column; empty for what there is not."""
+def _cells(row: ChangeRow, size: str) -> dict[str, str]:
+    """The texts of a row by column, the size under its unit; empty for what there is not."""
     return {
         "region": row.region,
         "frame": "" if row.frame is None else str(row.frame),
@@ -45,6 +46,6 @@ def _cells(row: ChangeRow) -> dict[str, str]:
         "voxel": " ".join(map(str, row.voxel)),
         "mm": " ".join(f"{mm:g}" for mm in row.mm),
         "voxels": str(row.voxels),
-        "mm3": f"{row.mm3:g}",
+        size: f"{row.mm3:g}",
         "stage": row.stage,
     }

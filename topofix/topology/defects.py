@@ -46,24 +46,25 @@ def remove_defects(partition: Partition, deadline: float) -> None:
         before = partition.error + 1
         while 0 < partition.error < before and time.perf_counter() < deadline:
             before = partition.error
-            _apply(
-                partition, [move for move in _moves(partition, limit, radius, deadline) if move.cost <= limit]
-            )
+            moves = [move for move in _moves(partition, limit, radius, deadline) if move.cost <= limit]
+            _apply(partition, moves, deadline)
             if radius >= 0:
                 break  # the next level finds what is left, and more
 
 
-def _apply(partition: Partition, moves: Sequence[Move]) -> None:
+def _apply(partition: Partition, moves: Sequence[Move], deadline: float) -> None:
     """Makes the moves that bring the whole nearer, the cheapest per defect first."""
     now, error = partition.labels().ravel(), partition.error
     rated = []
     for number, move in enumerate(moves):
+        if time.perf_counter() > deadline:
+            break
         partition.change(move.voxels, move.labels)
         if partition.error < error:
             rated.append((move.cost / (error - partition.error), number))
         partition.change(move.voxels, now[move.voxels])
     for _, number in sorted(rated):
-        if partition.error == 0:
+        if partition.error == 0 or time.perf_counter() > deadline:
             break
         partition.attempt(moves[number], now)
 

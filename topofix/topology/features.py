@@ -45,7 +45,7 @@ class Source:
     Attributes:
         birth: Flat index of the voxel that creates the feature.
         death: That of the voxel that ends it, or -1.
-        length: In probability.
+        length: In probability; of the bar that never dies, down to the lowest value of the field.
         below: Whether the bar lies below 1/2, so that voxels are added; else it lies above.
     """
 
@@ -73,7 +73,8 @@ def sources(partition: Partition, constraint: Constraint, dimension: int) -> lis
     absent = below | ((bars.death != NEVER) & inside[bars.death])
     births, deaths, below = bars.birth[absent], bars.death[absent], below[absent]
     probability = expit(field.ravel().astype(np.float64))
-    lengths = probability[births] - np.where(deaths == NEVER, 0, probability[deaths])
+    # The bar that never dies ends at 0; but what a field shows of it is no more than what stands out in it.
+    lengths = probability[births] - np.where(deaths == NEVER, probability.min(), probability[deaths])
     order = np.argsort(-lengths, kind="stable")
     rows = zip(births[order], deaths[order], lengths[order], below[order], strict=True)
     return [Source(int(b), int(d), float(length), bool(low)) for b, d, length, low in rows]

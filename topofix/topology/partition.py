@@ -24,7 +24,7 @@ Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Costs = npt.NDArray[np.float32]
 
-MOST_LABELS, MOST_CONSTRAINTS = 254, 64
+MOST_CHANNELS, MOST_CONSTRAINTS = 254, 64
 
 _UNHEARD_OF = 1e4
 """What a region without any label costs, everywhere; no logits are so far apart."""
@@ -60,7 +60,8 @@ class Partition:
         most_changed: How many voxels may have another label than the likeliest.
 
     Raises:
-        InvalidArray: More labels or constraints than there is room for.
+        InvalidArray: More channels or constraints than there is room for, labels without a channel, shapes
+            that differ.
     """
 
     def __init__(
@@ -72,13 +73,22 @@ class Partition:
         frozen: Mask | None = None,
         most_changed: float = np.inf,
     ) -> None:
-        if len(logits) > MOST_LABELS or len(prior.constraints) > MOST_CONSTRAINTS:
+        if len(logits) > MOST_CHANNELS:
+            raise InvalidArray(f"logits: expected at most {MOST_CHANNELS} channels, got {len(logits)}")
+        if len(prior.constraints) > MOST_CONSTRAINTS:
             raise InvalidArray(
-                f"expected at most {MOST_LABELS} labels and {MOST_CONSTRAINTS} constraints, "
-                f"got {len(logits)} and {len(prior.constraints)}"
+                f"prior: expected at most {MOST_CONSTRAINTS} constraints, got {len(prior.constraints)}"
+            )
+        for name, array in (("labels", labels), ("frozen", frozen)):
+            if array is not None and array.shape != logits.shape[1:]:
+                raise InvalidArray(f"{name}: expected the shape {logits.shape[1:]}, got {array.shape}")
+        if not 0 <= labels.min() <= labels.max() < len(logits):
+            raise InvalidArray(
+                f"labels: expected 0 to {len(logits) - 1}, got {labels.min()} to {labels.max()}"
             )
         self.prior, self.connectivity, self.shape = prior, connectivity, labels.shape
         self.most_changed, self.held_back = most_changed, False
+        self._frozen = frozen
         self._likeliest = logits.argmax(0).ravel()
         self.costs: Costs = np.ascontiguousarray(logits.max(0) - logits, np.float32).reshape(len(logits), -1)
         self._sides: dict[tuple[tuple[int, ...], bool], tuple[Labels, Costs]] = {}
@@ -164,6 +174,10 @@ class Partition:
     def freeze(self, voxels: Indices) -> None:
         """Has voxels keep the labels that they have now."""
         self._native.freeze(np.ascontiguousarray(voxels, np.int64))
+
+    def is_frozen(self, voxels: Indices) -> bool:
+        """Whether any of some voxels was given as frozen."""
+        return self._frozen is not None and bool(self._frozen.flat[voxels].any())
 
     def cheapest(self, constraint: Constraint, inside: bool) -> tuple[Labels, Costs]:
         """The cheapest label of each voxel inside of a region, or outside, and its cost: (voxels,) each."""

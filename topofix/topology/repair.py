@@ -14,6 +14,7 @@ The cost is the log-probability that the label map loses: with one label, the su
 voxels.
 """
 
+import itertools
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from topofix.errors import InvalidArray
 from topofix.topology.defects import remove_defects
 from topofix.topology.features import add_features, sources
-from topofix.topology.partition import Labels, Mask, Partition
+from topofix.topology.partition import MOST_CHANNELS, Labels, Mask, Partition
 from topofix.topology.persistence import Connectivity
 from topofix.topology.priors import Constraint, Prior
 from topofix.topology.ranges import Range
@@ -105,12 +106,26 @@ def repair(
                [1, 1, 1, 0, 0, 0],
                [1, 1, 1, 0, 0, 0]], dtype=uint8)
     """
-    logits = _checked(logits, prior, labels=labels, frozen=frozen)
+    logits = _checked(logits, prior)
     until = np.inf if deadline is None else deadline
     most = np.inf if most_changed is None else most_changed
     start = (logits.argmax(0) if labels is None else labels).astype(np.uint8)
     if error_of(start, prior, connectivity, min_voxels) == 0:
         return Repair(start, 0, True)
+    if len(logits) > MOST_CHANNELS:
+        used, renamed = _in_use(logits, prior, start)
+        found_there = repair(
+            logits[used],
+            renamed,
+            connectivity,
+            frozen=frozen,
+            min_evidence=min_evidence,
+            min_voxels=min_voxels,
+            most_changed=most_changed,
+            deadline=deadline,
+            labels=np.searchsorted(used, start),
+        )
+        return replace(found_there, labels=used[found_there.labels].astype(np.uint8))
     supported = _supported(logits, prior, connectivity, min_evidence)
 
     def attempt(begin: Labels) -> tuple[int, float, Labels, bool]:
@@ -119,14 +134,14 @@ def repair(
         result = partition.labels()
         error = error_of(result, prior, connectivity, min_voxels)
         if not partition.within_limit():
-            return error_of(start, prior, connectivity, min_voxels), 0.0, start, False
+            return error_of(start, prior, connectivity, min_voxels), np.inf, start, False
         return error, partition.cost, result, not partition.held_back
 
     best = attempt(start)
-    for shift in OTHER_STARTS if len(prior.constraints) == 1 else ():
+    for constraint, shift in itertools.product(prior.constraints, OTHER_STARTS):
         if best[0] == 0 or time.perf_counter() > until or supported != prior:
             break
-        other = attempt(_shifted(logits, prior.constraints[0], shift, start, frozen))
+        other = attempt(_shifted(logits, constraint, shift, start, frozen))
         best = min(best, other, key=lambda result: result[:2])
     error, _, found, free = best
     if error > (given := error_of(start, prior, connectivity, min_voxels)):
@@ -149,10 +164,13 @@ def lacking(
         >>> lacking(np.zeros((2, 4, 4), np.float32) - [[[0]], [[9]]], Prior.parse("1,0"))[0].longest < 0.001
         True
     """
-    logits = _checked(logits, prior)
+    logits, asked = _checked(logits, prior), prior.constraints
+    if len(logits) > MOST_CHANNELS:
+        used, prior = _in_use(logits, prior, logits.argmax(0))
+        logits = logits[used]
     partition = Partition(logits.argmax(0), logits, prior, connectivity)
     lacks = []
-    for constraint, counts in zip(prior.constraints, partition.betti, strict=True):
+    for wanted, constraint, counts in zip(asked, prior.constraints, partition.betti, strict=True):
         for dimension, (wish, count) in enumerate(zip(constraint.betti, counts, strict=True)):
             missing = wish.low - count
             if missing <= 0:
@@ -161,7 +179,7 @@ def lacking(
             signs = sum(length >= min_evidence for length in lengths)
             if signs < missing:
                 longest = lengths[signs] if signs < len(lengths) else 0.0
-                lacks.append(Lack(constraint.region, dimension, wish.low, longest))
+                lacks.append(Lack(wanted.region, dimension, wish.low, longest))
     return tuple(lacks)
 
 
@@ -184,25 +202,32 @@ def error_of(
     return error + sum(1 for _ in small_parts(labels, prior, connectivity, min_voxels))
 
 
-def _checked(
-    logits: Logits,
-    prior: Prior,
-    labels: npt.NDArray[np.integer[Any]] | None = None,
-    frozen: Mask | None = None,
-) -> npt.NDArray[np.float32]:
-    """Logits as float32, once it is known that all fits together."""
+def _checked(logits: Logits, prior: Prior) -> npt.NDArray[np.float32]:
+    """Logits as float32, once it is known that they fit the prior."""
+    if logits.ndim - 1 != prior.dimensions:
+        raise InvalidArray(f"logits: expected channels and {prior.dimensions} axes, got {logits.shape}")
     with np.errstate(over="ignore"):
         logits = np.asarray(logits, np.float32)
-    if logits.ndim - 1 != prior.dimensions or not np.isfinite(logits).all():
-        raise InvalidArray(
-            f"logits: expected finite ones with channels and {prior.dimensions} axes, got {logits.shape}"
-        )
-    for name, array in (("labels", labels), ("frozen", frozen)):
-        if array is not None and array.shape != logits.shape[1:]:
-            raise InvalidArray(f"{name}: expected the shape {logits.shape[1:]}, got {array.shape}")
-    if labels is not None and not 0 <= labels.min() <= labels.max() < len(logits):
-        raise InvalidArray(f"labels: expected 0 to {len(logits) - 1}, got {labels.min()} to {labels.max()}")
+    if not np.isfinite(logits).all():
+        raise InvalidArray("logits: expected finite values, got some that are NaN, infinite or too large")
     return logits
+
+
+def _in_use(
+    logits: Logits, prior: Prior, labels: npt.NDArray[np.integer[Any]]
+) -> tuple[npt.NDArray[np.intp], Prior]:
+    """The channels that are seen or named, two in a mask of 0 and 255, and the prior in terms of these."""
+    named = [label for constraint in prior.constraints for label in constraint.region]
+    seen = np.union1d(labels, logits.argmax(0))
+    used = np.union1d([0, *(label for label in named if label < len(logits))], seen).astype(np.intp)
+    places = {int(label): place for place, label in enumerate(used)}
+    renamed = [
+        replace(
+            constraint, region=tuple(places.get(label, len(logits) + label) for label in constraint.region)
+        )
+        for constraint in prior.constraints
+    ]
+    return used, Prior(tuple(renamed))
 
 
 def _work(

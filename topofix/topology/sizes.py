@@ -62,18 +62,23 @@ def small_parts(
 
 
 def drop_small(partition: Partition, min_voxels: float) -> None:
-    """Removes small components, then fills the small holes that are left, for good."""
+    """Removes small components, then fills the small holes that are left, for good, as far as that may be.
+
+    In turn, so that a small ring does not leave its filled hole behind.
+    """
     touched: list[Indices] = []
-    for side in (
-        True,
-        False,
-    ):  # in turn, so that a small ring does not leave its filled hole behind
+    for side in (True, False):
+        start = partition.labels()
         for constraint, inside, part in small_parts(
-            partition.labels(), partition.prior, partition.connectivity, min_voxels
+            start, partition.prior, partition.connectivity, min_voxels
         ):
-            if inside == side:
-                partition.change(part, partition.cheapest(constraint, not inside)[0][part])
+            if inside != side or partition.is_frozen(part):
+                continue
+            partition.change(part, partition.cheapest(constraint, not inside)[0][part])
+            if partition.within_limit():
                 touched.append(part)
+            else:
+                partition.change(part, start.ravel()[part])
     if touched:
         partition.freeze(np.concatenate(touched))
 
