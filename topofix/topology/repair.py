@@ -14,7 +14,6 @@ The cost is the log-probability that the label map loses: with one label, the su
 voxels.
 """
 
-import itertools
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -138,10 +137,13 @@ def repair(
         return error, partition.cost, result, not partition.held_back
 
     best = attempt(start)
-    for constraint, shift in itertools.product(prior.constraints, OTHER_STARTS):
+    for shift in OTHER_STARTS:
         if best[0] == 0 or time.perf_counter() > until or supported != prior:
             break
-        other = attempt(_shifted(logits, constraint, shift, start, frozen))
+        unmet = next((c for c in prior.constraints if error_of(best[2], Prior((c,)), connectivity)), None)
+        if unmet is None:  # only parts that are too small are left
+            break
+        other = attempt(_shifted(logits, unmet, shift, start, frozen))
         best = min(best, other, key=lambda result: result[:2])
     error, _, found, free = best
     if error > (given := error_of(start, prior, connectivity, min_voxels)):

@@ -274,23 +274,24 @@ class Partition {
         return true;
     }
 
-    // What a change of label would do; where it does what is not allowed, only that it is worse.
-    // Inside a sweep the components of the side that grows are known by their trees.
+    // What a change of label would do; where it does what is not allowed, only that it is worse. What can be
+    // said without a search is said first, of all regions. Inside a sweep the components of the side that grows
+    // are known by their trees.
     template <class Count>
     Consequences consequences(Voxel voxel, Label label, Allowed allowed, const Count& count) {
         Consequences result;
-        const Word differ = sets_[label] ^ sets_[labels_[voxel]];
-        for (int region = 0; region < static_cast<int>(wishes_.size()); ++region) {
-            if (!(differ >> region & 1)) continue;
-            const Wish& wish = wishes_[static_cast<std::size_t>(region)];
-            const Set set = near(region, voxel), there = cells_on<Rank>(set), rest = boundary<Rank> & ~there;
+        std::array<int, most_wishes> open;  // regions in which something may change
+        int open_count = 0;
+        for (Word left = sets_[label] ^ sets_[labels_[voxel]]; left != 0; left &= left - 1) {
+            const int region = lowest(left);
+            const Set there = cells_on<Rank>(near(region, voxel)), rest = boundary<Rank> & ~there;
             const auto& pieces = pieces_of<Rank>(there);
             const auto& gaps = pieces_of<Rank>(rest);
-            if (pieces.count == 1 && gaps.count == 1) {
-                if (Rank == 2 || euler_characteristic<Rank>(there) == 1) continue;
-            }
-            const bool enters = in_set(region, label);
+            if (pieces.count == 1 && gaps.count == 1 && (Rank == 2 || euler_characteristic<Rank>(there) == 1))
+                continue;
             if (allowed != Allowed::anything) {
+                const Wish& wish = wishes_[static_cast<std::size_t>(region)];
+                const bool enters = in_set(region, label);
                 bool possible = false;
                 if (allowed == Allowed::nothing_worse)
                     for (int c = std::min(1, pieces.count); c <= pieces.count && !possible; ++c)
@@ -301,16 +302,26 @@ class Partition {
                     return result;
                 }
             }
+            open[static_cast<std::size_t>(open_count++)] = region;
+        }
+        for (int i = 0; i < open_count; ++i) {
+            const int region = open[static_cast<std::size_t>(i)];
+            const Wish& wish = wishes_[static_cast<std::size_t>(region)];
+            const Set set = near(region, voxel), there = cells_on<Rank>(set), rest = boundary<Rank> & ~there;
+            const auto& pieces = pieces_of<Rank>(there);
+            const auto& gaps = pieces_of<Rank>(rest);
             const int components = pieces.count < 2 ? pieces.count : count(region, voxel, pieces, set, true),
                       complements =
                           gaps.count < 2 ? gaps.count : count(region, voxel, gaps, faces<Rank>, false);
-            const Change change = turned(entering(there, gaps.count, components, complements), enters);
+            const Change change =
+                turned(entering(there, gaps.count, components, complements), in_set(region, label));
             bool any = false;
             for (int k = 0; k < Rank; ++k) {
                 any |= change[k] != 0;
                 result.worse |= wish.error(k, change[k]) > wish.error(k);
             }
             if (any) result.of[static_cast<std::size_t>(result.count++)] = {region, change};
+            if (result.worse && allowed != Allowed::anything) break;
         }
         return result;
     }
