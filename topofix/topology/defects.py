@@ -28,7 +28,7 @@ from topofix.topology.sizes import parts
 
 LEVELS = {
     2: ((1.0, 8), (4.0, 16), (16.0, 32), (np.inf, -1)),
-    3: ((1.0, 4), (4.0, 5), (16.0, 8), (64.0, 12), (np.inf, -1)),
+    3: ((1.0, 4), (4.0, 5), (16.0, 8), (64.0, 12), (256.0, 32), (np.inf, -1)),
 }
 """By rank: the highest price of a move, and how far from the ends of bars sweeps look; -1: everywhere."""
 

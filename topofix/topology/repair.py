@@ -14,6 +14,7 @@ The cost is the log-probability that the label map loses: with one label, the su
 voxels.
 """
 
+import itertools
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -167,12 +168,16 @@ def lacking(
         True
     """
     logits, asked = _checked(logits, prior), prior.constraints
+    found = betti_of_regions(logits.argmax(0), prior, connectivity)
+    wishes = [wish for constraint in asked for wish in constraint.betti]
+    if all(wish.low <= count for wish, count in zip(wishes, itertools.chain(*found), strict=True)):
+        return ()
     if len(logits) > MOST_CHANNELS:
         used, prior = _in_use(logits, prior, logits.argmax(0))
         logits = logits[used]
     partition = Partition(logits.argmax(0), logits, prior, connectivity)
     lacks = []
-    for wanted, constraint, counts in zip(asked, prior.constraints, partition.betti, strict=True):
+    for wanted, constraint, counts in zip(asked, prior.constraints, found, strict=True):
         for dimension, (wish, count) in enumerate(zip(constraint.betti, counts, strict=True)):
             missing = wish.low - count
             if missing <= 0:
