@@ -183,7 +183,7 @@ def main() -> None:
     arguments.out.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n")
     text = "\n\n".join(map(table, results))
     arguments.out.with_suffix(".md").write_text(
-        f"# The bundled models on held-back patients\n\n`{command}`, {cores} core{"s" * (cores > 1)}.\n\n{text}\n"
+        f"# The bundled models on held-back patients\n\n`{command}`, cores: {cores}.\n\n{text}\n"
     )
     print(text)
 
