@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import phantoms
 import pytest
+from files import save
 
 from topofix import pipeline
 from topofix.errors import (
@@ -13,7 +14,7 @@ from topofix.errors import (
     InvalidPrior,
     UnwritableFile,
 )
-from topofix.imaging.volumes import Volume, read, write
+from topofix.imaging.volumes import read
 from topofix.learning import network as networks
 from topofix.records import CaseOptions, Outcome, RefinementOptions
 from topofix.request import PriorRequest
@@ -21,13 +22,6 @@ from topofix.topology.persistence import betti
 
 MAP = CaseOptions("probabilities")
 ONE_PIECE = PriorRequest(("1,0",))
-
-
-def save(path: Path, array, spacing=None) -> Path:
-    array = np.asarray(array)
-    steps = spacing or (1.0,) * array.ndim
-    write(path, array, Volume(array, steps, np.diag([*steps, 1.0, 1.0][:4]), path))
-    return path
 
 
 @pytest.fixture

@@ -5,19 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from files import save
 
 from topofix import training_run
 from topofix.errors import InvalidArray, InvalidOption, UnreadableFile, UnwritableFile
-from topofix.imaging.volumes import Volume, write
 from topofix.learning import network as networks
 from topofix.records import TrainingOptions
-
-
-def save(path: Path, array, spacing=None) -> Path:
-    array = np.asarray(array)
-    steps = spacing or (1.0,) * array.ndim
-    write(path, array, Volume(array, steps, np.diag([*steps, 1.0, 1.0][:4]), path))
-    return path
 
 
 @pytest.fixture

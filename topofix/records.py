@@ -113,7 +113,7 @@ class RefinementOptions:
     Attributes:
         method: `weights` (the paper's: a copy of the network is adapted), `voxels` (free logits), `exact` (no
             gradients: voxels are flipped until the Betti numbers are right), or `auto`: `voxels`, then
-            `exact` for what it leaves, the best within half a second (`benchmarks/refinement.md`).
+            `exact` for what it leaves; `benchmarks/refinement.md` compares them.
         steps: At most this many optimiser steps per stage and image or slice.
         topology_weight: lambda of Eq. 5.
         weights_learning_rate: Adam's, on the network's weights, as it suits the bundled networks: it is
