@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.live import Live
+from rich.progress import Progress
 
 from topofix import __version__
 from topofix.errors import InvalidOption, InvalidPrior, TopofixError
@@ -33,7 +34,7 @@ from topofix.records import (
 )
 
 if TYPE_CHECKING:
-    from topofix.learning.training import Epoch
+    from topofix.learning.training_state import Epoch
     from topofix.request import PriorRequest
 
 app = typer.Typer(
@@ -50,6 +51,9 @@ MOST_BARS = 20
 
 MOST_BARS_EACH = 3
 """The same where there are several regions or slices."""
+
+MOST_EPOCHS = 12
+"""Finished epochs shown while a training runs."""
 
 TRAINING, CASE, REFINEMENT = TrainingOptions(), CaseOptions(), RefinementOptions()
 
@@ -437,7 +441,8 @@ def train(
     dataset: Annotated[
         Path,
         typer.Argument(
-            help="Folder with images/ and labels/, imagesTr/ and labelsTr/, or NAME_gt beside NAME.",
+            help="Folder with images/ and labels/, imagesTr/ and labelsTr/, or NAME_gt beside NAME; or a CSV "
+            "with the columns image, label, split and spacing.",
             show_default=False,
         ),
     ],
@@ -453,12 +458,36 @@ def train(
         str | None, typer.Option(help="Voxels of a training patch, as 128,128. (default: from the data)")
     ] = None,
     loss: Annotated[LossName, typer.Option(help="Supervised loss.")] = TRAINING.loss,
-    epochs: Annotated[int, typer.Option(min=1, help="At most so many.")] = TRAINING.epochs,
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many on labels.")] = TRAINING.epochs,
     batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = TRAINING.batch_size,
     learning_rate: Annotated[float, typer.Option(help="AdamW's highest.")] = TRAINING.learning_rate,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Stop after so many epochs without a better validation.")
+    ] = TRAINING.patience,
     augment: Annotated[bool, typer.Option(help="Random flips, rotations, scalings, grey values.")] = (
         TRAINING.augment
     ),
+    betti: Betti = None,
+    betti_csv: BettiCsv = None,
+    prior: PriorToml = None,
+    topology_weight: Annotated[
+        float, typer.Option(min=0, help="Of the topological loss of unlabelled cases, lambda of Eq. 6.")
+    ] = TRAINING.topology_weight,
+    topology_epochs: Annotated[
+        int, typer.Option(min=0, help="At most so many more, with unlabelled batches in turn.")
+    ] = TRAINING.topology_epochs,
+    topology_learning_rate: Annotated[float, typer.Option(help="AdamW's highest in these.")] = (
+        TRAINING.topology_learning_rate
+    ),
+    warm_up: Annotated[
+        int, typer.Option(min=0, help="Epochs over which the topological weight rises.")
+    ] = TRAINING.warm_up,
+    unlabelled_batches: Annotated[
+        int, typer.Option(min=1, help="Unlabelled batches after each labelled one.")
+    ] = TRAINING.unlabelled_batches,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same training was interrupted, if it was.")
+    ] = False,
     licence: Annotated[
         str | None, typer.Option(help="Licence of the data, stored in the checkpoint.")
     ] = None,
@@ -468,7 +497,7 @@ def train(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a U-net on a folder of images and label maps.
+    """Train a U-net on images and label maps, and on the topology of images without.
 
     Example: topofix train heart/ --output heart.safetensors --dimensions 2
     """
@@ -476,19 +505,29 @@ def train(
         names = tuple(name.strip() for name in labels.split(",")) if labels else None
         if names and (len({name.casefold() for name in names}) < len(names) or "" in names):
             raise InvalidOption(f"--labels: expected a name of its own for every label, got '{labels}'")
-        _check_positive("--learning-rate", learning_rate)
         steps = _numbers(spacing, float, "--spacing", dimensions)
         sides = _numbers(patch_size, int, "--patch-size", dimensions)
+        request = (
+            None if (betti, betti_csv, prior) == (None, None, None) else _request(betti, betti_csv, prior)
+        )
+        options = TrainingOptions(
+            loss=loss,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            patience=patience,
+            augment=augment,
+            topology_weight=topology_weight,
+            topology_epochs=topology_epochs,
+            topology_learning_rate=topology_learning_rate,
+            warm_up=warm_up,
+            unlabelled_batches=unlabelled_batches,
+            seed=seed,
+        )
     from topofix import training_run
+    from topofix.learning.distributed import is_first
 
-    options = TrainingOptions(
-        loss=loss,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        augment=augment,
-        seed=seed,
-    )
+    quiet = quiet or not is_first()
     with _errors(), _training_progress(quiet or json) as on_step:
         config = training_run.plan_network(dataset, dimensions, names, steps, sides)
         result = training_run.train(
@@ -496,19 +535,22 @@ def train(
             output,
             config,
             options,
+            prior=request,
             device=device,
             about={"licence": licence} if licence else {},
             overwrite=overwrite,
+            resume=resume,
             on_step=on_step,
         )
     best = result.history[result.best_epoch - 1]
     scores = dict(zip(config.labels, best.dice, strict=True))
-    if json:
+    if json and is_first():
         summary = {"output": str(output), "epoch": result.best_epoch, "seconds": round(result.seconds, 1)}
-        print(dumps({**summary, "validation_dice": scores}))
+        print(dumps({**summary, "validation_dice": scores, "validation_right": round(best.right, 4)}))
     elif not quiet:
         dice = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
-        print(f"{output}: best epoch {result.best_epoch} of {len(result.history)}; validation Dice {dice}")
+        found = f"validation Dice {dice}, topologically right {100 * best.right:.0f} %"
+        print(f"{output}: best epoch {result.best_epoch} of {len(result.history)}; {found}")
 
 
 def _request(
@@ -630,39 +672,27 @@ def _finish(
 
 @contextmanager
 def _training_progress(quiet: bool) -> Iterator[Callable[["Epoch"], None]]:
-    """Shows a bar in a terminal and a line per epoch elsewhere, on stderr."""
+    """Shows the latest epochs as a live table in a terminal, and a line per epoch elsewhere, on stderr."""
+    from topofix.reporting.epochs import epoch_line, epoch_table
+
     console = Console(stderr=True)
-    live = console.is_terminal and not quiet
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  Dice {task.fields[dice]:.3f}"),
-        TextColumn("{task.fields[left]:.0f} s left"),
-    )
-    with Progress(*columns, console=console, disable=not live) as progress:
-        task = progress.add_task("train", epoch=0, loss=0.0, dice=0.0, left=0.0)
+    if quiet or not console.is_terminal:
 
-        def on_step(epoch: "Epoch") -> None:
-            dice = sum(epoch.dice) / max(1, len(epoch.dice))
-            progress.update(
-                task,
-                completed=epoch.step,
-                total=epoch.steps,
-                epoch=epoch.number,
-                loss=epoch.loss,
-                dice=dice,
-                left=epoch.remaining,
-            )
-            if not (live or quiet) and epoch.finished:
-                scores = " ".join(f"{score:.3f}" for score in epoch.dice) or "-"
-                text = f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation Dice {scores}"
-                print(
-                    f"{text}, {epoch.seconds:.0f} s, {epoch.remaining:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+        def write(epoch: "Epoch") -> None:
+            if epoch.finished and not quiet:
+                print(epoch_line(epoch), file=sys.stderr, flush=True)
 
-        yield on_step
+        yield write
+        return
+    finished: list[Epoch] = []
+    with Live(console=console, refresh_per_second=4) as live:
+
+        def show(epoch: "Epoch") -> None:
+            if epoch.finished:
+                finished.append(epoch)
+            live.update(epoch_table([*finished[-MOST_EPOCHS:], *([] if epoch.finished else [epoch])]))
+
+        yield show
 
 
 @contextmanager

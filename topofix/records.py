@@ -35,18 +35,27 @@ Connectivity = Literal["full", "face"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """How to train a network.
+    """How to train a network, first on labels, then, where there are priors, on topology as well (Eq. 6).
 
     Attributes:
         loss: `dice`; `bce` (cross-entropy of the softmax: for one label exactly binary cross-entropy);
             `dice_bce`, their sum; `mse` between softmax and one-hot labels.
-        epochs: At most this many passes over all slices (2-D) or volumes (3-D).
+        epochs: At most this many passes over all labelled slices (2-D) or volumes (3-D).
         batch_size: Patches per step.
         learning_rate: AdamW's highest; it rises over the first epochs and falls to zero along a half cosine.
-        patience: Stop after this many epochs without a better validation Dice.
+        patience: Stop after this many epochs without a better validation.
         validate_every: Epochs between validations.
         augment: Random flips, rotations, scalings, elastic and intensity changes.
+        topology_weight: lambda of Eq. 6.
+        topology_epochs: At most this many further passes over the labelled cases, each of whose batches is
+            followed by unlabelled ones.
+        topology_learning_rate: AdamW's highest in these.
+        warm_up: Epochs over which lambda rises from zero.
+        unlabelled_batches: Unlabelled batches after each labelled one.
         seed: Of initial weights, patches and order; a CPU run is repeatable.
+
+    Raises:
+        InvalidOption: A choice that there is not, or a number that makes no sense.
     """
 
     loss: LossName = "dice_bce"
@@ -56,7 +65,29 @@ class TrainingOptions:
     patience: int = 20
     validate_every: int = 2
     augment: bool = True
+    topology_weight: float = 0.01
+    topology_epochs: int = 30
+    topology_learning_rate: float = 5e-4
+    warm_up: int = 5
+    unlabelled_batches: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.loss not in get_args(LossName):
+            raise InvalidOption(f"--loss: expected one of {', '.join(get_args(LossName))}, got {self.loss!r}")
+        for name in ("epochs", "batch_size", "patience", "validate_every", "unlabelled_batches"):
+            if getattr(self, name) < 1:
+                raise InvalidOption(f"{_flag(name)}: expected 1 or more, got {getattr(self, name)}")
+        for name in ("topology_epochs", "warm_up"):
+            if getattr(self, name) < 0:
+                raise InvalidOption(f"{_flag(name)}: expected 0 or more, got {getattr(self, name)}")
+        for name in ("learning_rate", "topology_learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                found = f"{getattr(self, name):g}"
+                raise InvalidOption(f"{_flag(name)}: expected a positive number, got {found}")
+        if not 0 <= self.topology_weight < math.inf:
+            found = f"{self.topology_weight:g}"
+            raise InvalidOption(f"--topology-weight: expected a finite number from 0 on, got {found}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,3 +336,8 @@ class Record:
             'written'
         """
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _flag(name: str) -> str:
+    """The command line's spelling of an option."""
+    return f"--{name.replace('_', '-')}"

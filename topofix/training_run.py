@@ -1,6 +1,14 @@
-"""A network from a folder of labelled images: planned from the data, trained, and written as a checkpoint."""
+"""A network from a data set: planned from the data, trained, and written as a checkpoint with its history.
 
-from collections.abc import Callable, Mapping
+heart.safetensors                the best network so far
+heart_training/metrics.csv       a row per epoch
+heart_training/curve.png         the same as a picture
+heart_training/state.safetensors where to go on
+heart_training/events...         for TensorBoard, where the package is installed
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,16 +16,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from topofix.errors import InvalidArray, InvalidOption, UnwritableFile
-from topofix.imaging.cases import LabelledFile, find_labelled, label_names
-from topofix.imaging.volumes import Volume, read, suffix
+from topofix.errors import InvalidArray, InvalidOption, InvalidPrior, UnwritableFile
+from topofix.imaging.datasets import CaseFile, Dataset, read_dataset, read_pair
+from topofix.imaging.volumes import Volume, suffix
 from topofix.learning import network as networks
 from topofix.learning.dataset import Case, make_case
+from topofix.learning.distributed import joined
 from topofix.learning.inference import widest_axis
-from topofix.learning.training import Epoch, TrainingResult
+from topofix.learning.training import TrainingResult
 from topofix.learning.training import train as fit
-from topofix.outputs import check_writable
+from topofix.learning.training_state import Epoch, TrainingState, load_state, save_state
+from topofix.outputs import check_writable, write_text
 from topofix.records import TrainingOptions
+from topofix.reporting.curves import Board, draw_curve, metrics_csv
+from topofix.request import PriorRequest, Priors
+
+CURVE_EVERY = 20.0
+"""Seconds between two drawings of the training curve."""
 
 
 def train(
@@ -26,61 +41,183 @@ def train(
     config: networks.NetworkConfig,
     options: TrainingOptions = TrainingOptions(),
     *,
+    prior: PriorRequest | None = None,
     device: str = "auto",
     about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     on_step: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
-    """Trains a network on a folder of labelled images, and writes its checkpoint at every better validation.
+    """Trains a network on a data set, and writes its checkpoint at every better validation.
 
-    The last tenth of the cases in name order is held back to choose the best epoch: frames of one subject,
-    whose names are neighbours, then mostly stay on one side.
+    Where the data set names no validation cases, the last tenth of the labelled ones in name order is held
+    back to choose the best epoch: frames of one subject, whose names are neighbours, then mostly stay on one
+    side.
+    Under torchrun all processes train together, and the first one writes.
 
     Args:
-        dataset: A folder that `find_labelled` understands, with at least two cases.
-        output: The `.safetensors` file to write.
+        dataset: A folder or a CSV that `read_dataset` understands, with at least two labelled cases.
+        output: The `.safetensors` file to write; `NAME_training/` beside it holds state and history.
         config: The network to train.
-        options: Loss, length, seed.
+        options: Loss, length, weights, seed.
+        prior: The topology of the cases, for Eq. 6 and the choice of the best epoch.
         device: `auto`, `cpu`, `cuda` or `mps`.
         about: Provenance to store in the checkpoint, such as the data's licence.
         overwrite: Replace an existing checkpoint.
-        on_step: Called after every batch and validation.
+        resume: Go on where an interrupted training of the same request stopped, if there was one.
+        on_step: Called after every labelled batch and every epoch.
 
     Raises:
-        TopofixError: An unreadable data set, an image whose labels don't fit it or the configuration, or a
-            checkpoint that exists.
+        TopofixError: An unreadable data set, an image whose labels or priors don't fit it or the
+            configuration, a checkpoint that exists, or a state of another training.
     """
     if suffix(output) != ".safetensors":
         raise UnwritableFile(f"{output}: expected a checkpoint's name to end in .safetensors")
-    check_writable([output], overwrite)
-    files = find_labelled(dataset)
-    if len(files) < 2:
-        raise InvalidArray(f"{dataset}: expected at least two labelled cases, found {len(files)}")
-    held_back = max(1, round(len(files) / 10))
-    cases = [_labelled_case(file, config) for file in files]
+    check_writable([output], overwrite or resume)
+    training, validation = _split(read_dataset(dataset))
+    if prior is None:
+        _refuse_unlabelled(training)
+    elif prior.table is not None:
+        _refuse_equal_names(prior.table.path, (*training, *validation))
+    cases = [_case(file, config, prior) for file in (*training, *validation)]
     provenance = {
         **(about or {}),
         "data": f"{dataset.resolve().parent.name}/{dataset.name}",
-        "training_cases": len(cases) - held_back,
-        "validation_cases": held_back,
+        "training_cases": sum(file.label is not None for file in training),
+        "unlabelled_cases": sum(file.label is None for file in training),
+        "validation_cases": len(validation),
         "options": asdict(options),
+        **({"prior": prior.describe()} if prior else {}),
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
+    request = {
+        **asdict(options),
+        **asdict(config),
+        "prior": prior.describe() if prior else None,
+        "training cases": [file.name for file in training],
+        "validation cases": [file.name for file in validation],
+    }
+    folder = output.with_name(f"{output.name.removesuffix('.safetensors')}_training")
+    state_file = folder / "state.safetensors"
+    state = load_state(state_file, request) if resume and state_file.is_file() else None
+    with joined(networks.choose_device(device)) as (world, place):
+        journal = _Journal(folder, config.labels, state) if world.rank == 0 else None
 
-    def save_best(network: torch.nn.Module, epoch: Epoch) -> None:
-        scores = {name: round(score, 4) for name, score in zip(config.labels, epoch.dice, strict=True)}
-        about_now = {**provenance, "epoch": epoch.number, "validation_dice": scores}
-        networks.save(output, network, config, about_now)
+        def save_best(network: torch.nn.Module, epoch: Epoch) -> None:
+            if world.rank == 0:
+                scores = {
+                    name: round(score, 4) for name, score in zip(config.labels, epoch.dice, strict=True)
+                }
+                found = {"validation_dice": scores, "validation_right": round(epoch.right, 4)}
+                output.parent.mkdir(parents=True, exist_ok=True)
+                networks.save(output, network, config, {**provenance, "epoch": epoch.number, **found})
 
-    return fit(
-        cases[:-held_back],
-        cases[-held_back:],
+        def save_epoch(state: TrainingState) -> None:
+            if journal:
+                journal.add(state.history)
+                save_state(state_file, state, request)
+
+        result = fit(
+            cases[: len(training)],
+            cases[len(training) :],
+            config,
+            options,
+            place,
+            on_step if world.rank == 0 else lambda epoch: None,
+            save_best,
+            save_epoch,
+            state=state,
+            world=world,
+        )
+        if journal:
+            journal.close(result.history)
+    return result
+
+
+class _Journal:
+    """The history of a training as files: a table, a picture, and TensorBoard's events."""
+
+    def __init__(self, folder: Path, labels: tuple[str, ...], state: TrainingState | None) -> None:
+        self._folder, self._labels, self._drawn = folder, labels, time.monotonic()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if state is None:
+                for earlier in folder.glob("events.out.tfevents.*"):
+                    earlier.unlink()
+        except OSError as error:
+            raise UnwritableFile(f"{folder}: expected a folder that can be written to ({error})") from error
+        self._board = Board.open(folder, state.history[-1].number if state else 0)
+
+    def add(self, history: Sequence[Epoch]) -> None:
+        write_text(self._folder / "metrics.csv", metrics_csv(history, self._labels))
+        if self._board:
+            self._board.add(history[-1], self._labels)
+        if time.monotonic() - self._drawn > CURVE_EVERY:
+            self._draw(history)
+
+    def close(self, history: Sequence[Epoch]) -> None:
+        self._draw(history)
+        if self._board:
+            self._board.close()
+
+    def _draw(self, history: Sequence[Epoch]) -> None:
+        draw_curve(self._folder / "curve.png", history, self._labels)
+        self._drawn = time.monotonic()
+
+
+def _split(data: Dataset) -> tuple[list[CaseFile], list[CaseFile]]:
+    """Training and validation cases; without a word about it, the last tenth of the labelled ones is held back."""
+    if any(file.split is not None for file in data.files):
+        return (
+            [file for file in data.files if file.split == "train"],
+            [file for file in data.files if file.split == "validation"],
+        )
+    labelled = sorted((file for file in data.files if file.label is not None), key=lambda file: file.name)
+    if len(labelled) < 2:
+        raise InvalidArray(f"{data.path}: expected at least two labelled cases, found {len(labelled)}")
+    held_back = labelled[-max(1, round(len(labelled) / 10)) :]
+    return [file for file in data.files if file not in held_back], held_back
+
+
+def _refuse_unlabelled(training: Sequence[CaseFile]) -> None:
+    unlabelled = [file.name for file in training if file.label is None]
+    if unlabelled:
+        names = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
+        raise InvalidPrior(
+            f"expected --betti, --betti-csv or --prior for the cases without labels, found none for "
+            f"{len(unlabelled)} of them ({names})"
+        )
+
+
+def _refuse_equal_names(table: Path, files: Sequence[CaseFile]) -> None:
+    """A table of priors knows cases by name alone."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        if seen.setdefault(file.name, file.image) != file.image:
+            raise InvalidPrior(
+                f"{table}: expected a name of its own for every case, got {seen[file.name]} and {file.image}"
+            )
+
+
+def _case(file: CaseFile, config: networks.NetworkConfig, prior: PriorRequest | None) -> Case:
+    image, label = read_pair(file)
+    return make_case(
+        file.image.name,
+        image.array,
+        None if label is None else label.array,
+        image.spacing,
+        image.orientation,
         config,
-        options,
-        networks.choose_device(device),
-        on_step,
-        save_best,
+        {} if prior is None else _priors(file, image, config, prior),
     )
+
+
+def _priors(file: CaseFile, image: Volume, config: networks.NetworkConfig, prior: PriorRequest) -> Priors:
+    """The priors of a case; one with labels needs none."""
+    if prior.table is not None and file.label is not None and file.name not in prior.table.cases:
+        return {}
+    shape = image.array.shape
+    axis = widest_axis(shape, image.spacing) if len(shape) == 3 else 0
+    return prior.for_image(file.image.name, shape, axis, config.label_values)
 
 
 def plan_network(
@@ -93,7 +230,7 @@ def plan_network(
     """A network's configuration for a data set; what is not given is taken from the data.
 
     Args:
-        dataset: A folder that `find_labelled` understands.
+        dataset: A folder or a CSV that `read_dataset` understands.
         dimensions: 2 for images and slices, 3 for volumes.
         labels: Names of the labels 1, 2, ...; else those of `dataset.json`, else `label 1`, ...
         spacing: mm per axis of the network's grid; else the cases' median.
@@ -102,7 +239,10 @@ def plan_network(
     Raises:
         TopofixError: The data set cannot be read.
     """
-    volumes = [read(file.label) for file in find_labelled(dataset)]
+    data = read_dataset(dataset)
+    volumes = [
+        label for file in data.files if file.label for label in [read_pair(file)[1]] if label is not None
+    ]
     steps, sizes = [], []
     for volume in volumes:
         axes = list(volume.orientation[0])
@@ -123,7 +263,7 @@ def plan_network(
     if any(side % divisor for side in patch_size):
         raise InvalidOption(f"--patch-size: expected sides that {divisor} divides, got {patch_size}")
     if labels is None:
-        labels = label_names(dataset) or _numbered_labels(dataset, volumes)
+        labels = data.label_names or _numbered_labels(dataset, volumes)
     return networks.NetworkConfig(dimensions, labels, spacing, patch_size, channels)
 
 
@@ -139,8 +279,3 @@ def _numbered_labels(dataset: Path, volumes: list[Volume]) -> tuple[str, ...]:
         found = ", ".join(f"{value:g}" for value in values[:10])
         raise InvalidArray(f"{dataset}: expected the label values 1, 2, ... without a gap, found {found}")
     return tuple(f"label {value:g}" for value in values)
-
-
-def _labelled_case(file: LabelledFile, config: networks.NetworkConfig) -> Case:
-    image, label = read(file.image), read(file.label)
-    return make_case(file.name, image.array, label.array, image.spacing, image.orientation, config)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.cases import find_labelled, label_names
+from topofix.imaging.cases import find_labelled, find_unlabelled, label_names
 
 
 @pytest.fixture
@@ -41,6 +41,13 @@ def pairs(folder: Path) -> list[tuple[str, str, str]]:
     ]
 
 
+def unlabelled(folder: Path) -> list[tuple[str, str]]:
+    return [
+        (name, image.relative_to(folder).as_posix())
+        for name, image in find_unlabelled(folder, find_labelled(folder))
+    ]
+
+
 def test_images_and_labels_of_one_name(tree):
     folder = tree("images/b.png", "images/a.png", "images/unlabelled.png", "labels/a.png", "labels/b.png")
     assert pairs(folder) == [
@@ -52,13 +59,48 @@ def test_images_and_labels_of_one_name(tree):
 def test_the_decathlon_and_nnunet(tree):
     folder = tree(
         *("imagesTr/one.nii.gz", "labelsTr/one.nii.gz", "imagesTs/three.nii.gz"),
-        *("imagesTr/two_0000.nii.gz", "imagesTr/two_0001.nii.gz", "labelsTr/two.nii.gz"),
+        *("imagesTr/two_0000.nii.gz", "labelsTr/two.nii.gz"),
         "labelsTr/._one.nii.gz",
     )
     assert pairs(folder) == [
         ("one", "imagesTr/one.nii.gz", "labelsTr/one.nii.gz"),
         ("two", "imagesTr/two_0000.nii.gz", "labelsTr/two.nii.gz"),
     ]
+
+
+def test_images_without_a_label_map(tree):
+    folder = tree("images/b.png", "images/a.png", "images/v1.2.png", "images/notes.txt", "labels/b.png")
+    assert unlabelled(folder) == [("a", "images/a.png"), ("v1.2", "images/v1.2.png")]
+
+
+def test_images_without_a_label_map_lose_nnunets_channel(tree):
+    folder = tree(
+        *("imagesTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz", "imagesTr/c.nii.gz", "imagesTs/d_0000.nii.gz"),
+        "labelsTr/a.nii.gz",
+    )
+    assert unlabelled(folder) == [("b", "imagesTr/b_0000.nii.gz"), ("c", "imagesTr/c.nii.gz")]
+
+
+def test_frames_that_somebody_numbered_are_no_channels(tree):
+    folder = tree("images/f_0000.png", "images/f_0001.png", "images/f_0002.png", "labels/f_0001.png")
+    assert pairs(folder) == [("f_0001", "images/f_0001.png", "labels/f_0001.png")]
+    assert unlabelled(folder) == [("f_0000", "images/f_0000.png"), ("f_0002", "images/f_0002.png")]
+
+
+@pytest.mark.parametrize("case", ["labelled", "other"])
+def test_a_second_channel_of_nnunet_is_refused(tree, case):
+    folder = tree(
+        *("imagesTr/labelled_0000.nii", "labelsTr/labelled.nii", "imagesTr/other_0000.nii"),
+        f"imagesTr/{case}_0001.nii",
+    )
+    with pytest.raises(UnreadableFile) as refused:
+        unlabelled(folder)
+    image = folder / "imagesTr" / f"{case}_0001.nii"
+    assert str(refused.value) == (f"{image}: expected images of a single channel, {case}_0000, found another")
+
+
+def test_beside_their_label_maps_no_images_are_unlabelled(tree):
+    assert unlabelled(tree("p1/frame01.nii.gz", "p1/frame01_gt.nii.gz", "p1/series.nii.gz")) == []
 
 
 @pytest.mark.parametrize("ending", ["_gt", "_label", "_seg"])

@@ -13,12 +13,13 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from topofix.errors import UnreadableFile
 from topofix.imaging.rows import PriorRow, PriorTable, Span, case_name
+from topofix.imaging.spreadsheets import Row, read_rows
 from topofix.imaging.volumes import is_image
 
 __all__ = ["PriorRow", "PriorTable", "priors_csv", "read_priors"]
@@ -50,12 +51,7 @@ def read_priors(path: Path | str) -> PriorTable:
         ('1,0',)
     """
     path = Path(path)
-    records = [(number, cells) for number, cells in enumerate(_records(path), start=1) if any(cells)]
-    if not records:
-        raise UnreadableFile(f"{path}: expected a row of column names, found an empty table")
-    (number, names), *body = records
-    columns = _columns(path, number, names)
-    rows = tuple(_row(path, number, columns, cells) for number, cells in body)
+    rows = tuple(_prior_row(row) for row in read_rows(path, "prior CSV", _COLUMNS, _REQUIRED))
     if not rows:
         raise UnreadableFile(f"{path}: expected at least one row of priors, found only column names")
     _refuse_disagreement(path, rows)
@@ -102,60 +98,26 @@ def _span_text(span: Span) -> str:
     return f"{span[0]}-{span[1]}" if span[0] < span[1] else str(span[0])
 
 
-def _records(path: Path) -> Iterable[list[str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte order mark
-        return [[cell.strip() for cell in cells] for cells in csv.reader(io.StringIO(text, newline=""))]
-    except OSError as error:
-        raise UnreadableFile(f"{path}: expected a prior CSV, found: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UnreadableFile(
-            f"{path}: expected UTF-8, found byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        ) from error
-    except csv.Error as error:
-        raise UnreadableFile(f"{path}: expected comma-separated values, found: {error}") from error
-
-
-def _columns(path: Path, number: int, names: list[str]) -> list[str]:
-    columns = [name.lower() for name in names]
-    while columns[-1] == "":  # a spreadsheet's empty columns at the right
-        columns.pop()
-    for column in columns:
-        if column not in _COLUMNS:
-            raise UnreadableFile(
-                f"{path}, row {number}: expected the columns {', '.join(_COLUMNS)}, found '{column}'"
-            )
-        if columns.count(column) > 1:
-            raise UnreadableFile(f"{path}, row {number}: expected column '{column}' once, found it repeated")
-    for column in _REQUIRED:
-        if column not in columns:
-            raise UnreadableFile(
-                f"{path}, row {number}: expected a column '{column}', found only {', '.join(columns)}"
-            )
-    return columns
-
-
-def _row(path: Path, number: int, columns: list[str], cells: list[str]) -> PriorRow:
-    if len(cells) < len(columns) or any(cells[len(columns) :]):
-        raise UnreadableFile(f"{path}, row {number}: expected {len(columns)} cells, found {len(cells)}")
-    cell = dict(zip(columns, cells, strict=False))
-    if not cell["case"]:
-        raise UnreadableFile(f"{path}, row {number}, column 'case': expected a case, found nothing")
-    if ":" in (label := cell.get("label", "")) or "," in label:
-        raise UnreadableFile(f"{path}, row {number}, column 'label': expected one label, found '{label}'")
-    betti = [cell["b0"], cell["b1"]] + ([cell["b2"]] if cell.get("b2") else [])
-    for column, count in zip(("b0", "b1", "b2"), betti, strict=False):
+def _prior_row(row: Row) -> PriorRow:
+    case, label = row.cells["case"], row.cells["label"]
+    if not case:
+        raise row.refusal("case", "a case")
+    if ":" in label or "," in label:
+        raise row.refusal("label", "one label")
+    counts = {column: row.cells[column] for column in ("b0", "b1", "b2")}
+    if not counts["b2"]:
+        del counts["b2"]
+    for column, count in counts.items():
         if not count or "," in count or ":" in count:
-            raise UnreadableFile(
-                f"{path}, row {number}, column '{column}': expected a number, a range such as 1-3 or *, "
-                f"found {repr(count) if count else 'nothing'}"
-            )
-    slices, frames = (_span(path, number, column, cell.get(column, "")) for column in ("slice", "frame"))
-    case = cell["case"][1:] if cell["case"][0] == "'" and _FORMULA.match(cell["case"]) else cell["case"]
-    return PriorRow(number, case_name(case), slices, label, ",".join(betti), frames)
+            raise row.refusal(column, "a number, a range such as 1-3 or *")
+    slices, frames = _span(row, "slice"), _span(row, "frame")
+    if case[0] == "'" and _FORMULA.match(case):
+        case = case[1:]
+    return PriorRow(row.number, case_name(case), slices, label, ",".join(counts.values()), frames)
 
 
-def _span(path: Path, number: int, column: str, text: str) -> Span:
+def _span(row: Row, column: str) -> Span:
+    text = row.cells[column]
     if text in ("", "*"):
         return None
     if match := _SPAN.fullmatch(text):
@@ -163,10 +125,7 @@ def _span(path: Path, number: int, column: str, text: str) -> Span:
         last = int(match[2] or first)
         if first <= last:
             return first, last
-    raise UnreadableFile(
-        f"{path}, row {number}, column '{column}': expected a number, a range such as 3-8 or *, "
-        f"found '{text}'"
-    )
+    raise row.refusal(column, "a number, a range such as 3-8 or *")
 
 
 def _refuse_disagreement(path: Path, rows: tuple[PriorRow, ...]) -> None:

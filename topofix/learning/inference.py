@@ -10,8 +10,9 @@ so that what is optimised, verified and written are the same voxels: the image's
       +--------+   slices first     +--------+               +----+           +----+     (logits, linearly)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 
 from topofix.errors import InvalidArray
 from topofix.learning.network import NetworkConfig
+
+T = TypeVar("T")
 
 WINDOW = {2: 512, 3: 96}
 """Largest side, in network voxels, that goes through the network in one piece; beyond it, windows slide."""
@@ -60,6 +63,11 @@ class Grid:
         x = x.flip([axis + 1 for axis in self.flips])  # (C, *canonical)
         inverse = np.argsort(self.permutation)
         return x.permute(0, *(int(axis) + 1 for axis in inverse))
+
+    def in_network_order(self, of_slices: Sequence[T]) -> Sequence[T]:
+        """What belongs to the image's slices, in the order in which the network sees these."""
+        flipped = self.slice_axis is not None and self._canonical_slice_axis in self.flips
+        return of_slices[::-1] if flipped else of_slices
 
     def of_slice(self) -> "Grid":
         """The grid of one slice, as a 2-D image, of a volume that a 2-D network sees slice by slice."""

@@ -17,6 +17,7 @@ Image Segmentation using Persistent Homology", TPAMI 2020, Eqs. 3 and 4 and foot
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +67,9 @@ class TopologicalLoss(nn.Module):
                 f"expected (N, C, *S) with {self.prior.dimensions} axes in S, "
                 f"got {tuple(probabilities.shape)}"
             )
-        evaluations = evaluate_batch(probabilities, self.prior, self.connectivity)
+        evaluations = evaluate_batch(
+            list(probabilities), [self.prior] * len(probabilities), self.connectivity
+        )
         return torch.stack([evaluation.loss for evaluation in evaluations]).mean()
 
 
@@ -93,26 +96,28 @@ def evaluate(probabilities: Tensor, prior: Prior, connectivity: Connectivity = "
         prior: The topology that is asked for.
         connectivity: Of the foreground.
     """
-    return evaluate_batch(probabilities[None], prior, connectivity)[0]
+    return evaluate_batch([probabilities], [prior], connectivity)[0]
 
 
 def evaluate_batch(
-    probabilities: Tensor, prior: Prior, connectivity: Connectivity = "full"
+    images: Sequence[Tensor], priors: Sequence[Prior], connectivity: Connectivity = "full"
 ) -> tuple[Evaluation, ...]:
     """The same for each image of a batch; all barcodes are computed at once, on all cores.
 
     Args:
-        probabilities: (N, C, *S), as in `TopologicalLoss`.
-        prior: The topology that is asked for.
+        images: Probabilities, each (C, *S) as in `TopologicalLoss`, of any sizes.
+        priors: The topology that is asked for, one for each image.
         connectivity: Of the foreground.
     """
-    regions = [constraint.region for constraint in prior.constraints]
-    fields = [[region_field(image, region) for region in regions] for image in probabilities]  # (*S) each
+    fields = [
+        [region_field(image, constraint.region) for constraint in prior.constraints]  # (*S) each
+        for image, prior in zip(images, priors, strict=True)
+    ]
     values = [[field.detach().cpu().numpy() for field in image] for image in fields]
     bars = iter(barcodes(itertools.chain.from_iterable(values), connectivity))
     evaluations = []
-    for image, arrays in zip(fields, values, strict=True):
-        loss, betti = probabilities.new_zeros(()), []
+    for prior, image, arrays in zip(priors, fields, values, strict=True):
+        loss, betti = image[0].new_zeros(()), []
         for constraint, field, array in zip(prior.constraints, image, arrays, strict=True):
             code = next(bars)
             loss = loss + constraint_loss(field, code, constraint)

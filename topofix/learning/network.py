@@ -7,6 +7,7 @@ batch normalisation, whose frozen statistics make a prediction independent of wh
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from topofix import __version__
-from topofix.errors import InvalidCheckpoint, InvalidOption
+from topofix.errors import InvalidCheckpoint, InvalidOption, UnwritableFile
 
 METADATA_KEY = "topofix"
 
@@ -159,18 +160,35 @@ def save(path: Path, network: nn.Module, config: NetworkConfig, about: Mapping[s
         network: Built from `config`.
         config: Stored beside the weights.
         about: Provenance that JSON can hold; topofix's version is added.
+
+    Raises:
+        UnwritableFile: It cannot be written; an earlier file stays.
     """
     from safetensors.torch import save as serialise
 
     tensors = {
         name: (value.detach().half() if value.is_floating_point() else value).contiguous().cpu()
-        for name, value in _tensors(network).items()
+        for name, value in tensors_of(network).items()
     }
     metadata = json.dumps({"config": asdict(config), "about": {**about, "topofix": __version__}})
+    write_whole(path, serialise(tensors, metadata={METADATA_KEY: metadata}))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: what was there before stays until the new one is on the disk.
+
+    Raises:
+        UnwritableFile: The disk is full, or the folder cannot be written to.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(serialise(tensors, metadata={METADATA_KEY: metadata}))
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        raise UnwritableFile(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -219,7 +237,7 @@ def load(model: str | Path) -> Checkpoint:
     path = bundled().get(str(model), Path(model))
     config, about = read_config(path)
     network = build(config)
-    stored, expected = load_file(path), _tensors(network)
+    stored, expected = load_file(path), tensors_of(network)
     if stored.keys() != expected.keys():
         name = min(stored.keys() ^ expected.keys())
         raise InvalidCheckpoint(f"{path.name}: weights don't fit their configuration, see '{name}'")
@@ -247,6 +265,6 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(found, reverse=True)}
 
 
-def _tensors(network: nn.Module) -> dict[str, Tensor]:
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
     """Weights and statistics by name, each once: `state_dict` lists shared ones under every alias."""
     return dict([*network.named_parameters(), *network.named_buffers()])
