@@ -165,7 +165,7 @@ class _Journal:
 
 
 def _split(data: Dataset) -> tuple[list[CaseFile], list[CaseFile]]:
-    """Training and validation cases; without a word about it, the last tenth of the labelled ones is held back."""
+    """Training and validation cases; where none are named, a tenth of the labelled ones is held back."""
     if any(file.split is not None for file in data.files):
         return (
             [file for file in data.files if file.split == "train"],
