@@ -1,12 +1,15 @@
-"""Records survive JSON, and every outcome has one exit code and one sentence."""
+"""Records survive JSON, every outcome has one exit code and one sentence, every option its range."""
 
 import json
-from dataclasses import fields
+import math
+import re
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 
-from topofix.records import ChangeRow, Outcome, Record, Topology
+from topofix.errors import InvalidOption
+from topofix.records import ChangeRow, Outcome, Record, Topology, TrainingOptions
 
 RECORD = Record(
     command="refine",
@@ -134,3 +137,55 @@ def test_a_failed_case_keeps_its_message():
     assert (record.command, record.input) == ("segment", str(Path("in") / "scan.nii.gz"))
     assert record.outcome is Outcome.FAILED
     assert json.loads(record.to_json())["message"] == "scan.nii.gz: expected voxels, found none"
+
+
+def test_the_default_options_of_training_are_allowed_and_fit_into_json():
+    options = TrainingOptions()
+    assert TrainingOptions(**json.loads(json.dumps(asdict(options)))) == options
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 1, "batch_size": 1, "patience": 1, "validate_every": 1, "unlabelled_batches": 1},
+        {"topology_epochs": 0, "warm_up": 0, "topology_weight": 0.0, "seed": 0},
+        {"learning_rate": 1e-300, "topology_learning_rate": 1e300, "topology_weight": 1e300},
+        {"seed": 2**63 - 1},
+        *({"loss": loss} for loss in ("dice", "bce", "dice_bce", "mse")),
+    ],
+    ids=str,
+)
+def test_options_at_the_ends_of_their_ranges_are_allowed(values):
+    assert {name: getattr(TrainingOptions(**values), name) for name in values} == values
+
+
+POSITIVE = [(0.0, "0"), (-1e-3, "-0.001"), (math.inf, "inf"), (math.nan, "nan")]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("loss", "hinge", "--loss: expected one of dice, bce, dice_bce, mse, got 'hinge'"),
+        *(
+            (name, value, f"--{name.replace('_', '-')}: expected 1 or more, got {value}")
+            for name in ("epochs", "batch_size", "patience", "validate_every", "unlabelled_batches")
+            for value in (0, -3)
+        ),
+        ("topology_epochs", -1, "--topology-epochs: expected 0 or more, got -1"),
+        ("warm_up", -1, "--warm-up: expected 0 or more, got -1"),
+        *(
+            (name, value, f"--{name.replace('_', '-')}: expected a positive number, got {found}")
+            for name in ("learning_rate", "topology_learning_rate")
+            for value, found in POSITIVE
+        ),
+        *(
+            ("topology_weight", value, f"--topology-weight: expected a finite number from 0 on, got {found}")
+            for value, found in POSITIVE[1:]
+        ),
+        ("seed", -1, "--seed: expected a number from 0 to 2^63 - 1, got -1"),
+        ("seed", 2**63, "--seed: expected a number from 0 to 2^63 - 1, got 9223372036854775808"),
+    ],
+)
+def test_options_out_of_range_are_refused_in_one_sentence(option, value, sentence):
+    with pytest.raises(InvalidOption, match=f"^{re.escape(sentence)}$"):
+        TrainingOptions(**{option: value})

@@ -55,6 +55,9 @@ MOST_BARS_EACH = 3
 MOST_EPOCHS = 12
 """Finished epochs shown while a training runs."""
 
+TOPOLOGY_PANEL = "Learning on topology"
+"""A part of its own in the help of `train`, whose columns leave long names whole."""
+
 TRAINING, CASE, REFINEMENT = TrainingOptions(), CaseOptions(), RefinementOptions()
 
 Inputs = Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)]
@@ -471,19 +474,27 @@ def train(
     betti_csv: BettiCsv = None,
     prior: PriorToml = None,
     topology_weight: Annotated[
-        float, typer.Option(min=0, help="Of the topological loss of unlabelled cases, lambda of Eq. 6.")
+        float,
+        typer.Option(
+            help="Of the topological loss of unlabelled cases, lambda of Eq. 6.",
+            rich_help_panel=TOPOLOGY_PANEL,
+        ),
     ] = TRAINING.topology_weight,
     topology_epochs: Annotated[
-        int, typer.Option(min=0, help="At most so many more, with unlabelled batches in turn.")
+        int,
+        typer.Option(
+            help="At most so many more, with unlabelled batches in turn.", rich_help_panel=TOPOLOGY_PANEL
+        ),
     ] = TRAINING.topology_epochs,
-    topology_learning_rate: Annotated[float, typer.Option(help="AdamW's highest in these.")] = (
-        TRAINING.topology_learning_rate
-    ),
+    topology_learning_rate: Annotated[
+        float, typer.Option(help="AdamW's highest in these.", rich_help_panel=TOPOLOGY_PANEL)
+    ] = TRAINING.topology_learning_rate,
     warm_up: Annotated[
-        int, typer.Option(min=0, help="Epochs over which the topological weight rises.")
+        int,
+        typer.Option(help="Epochs over which the topological weight rises.", rich_help_panel=TOPOLOGY_PANEL),
     ] = TRAINING.warm_up,
     unlabelled_batches: Annotated[
-        int, typer.Option(min=1, help="Unlabelled batches after each labelled one.")
+        int, typer.Option(help="Unlabelled batches after each labelled one.", rich_help_panel=TOPOLOGY_PANEL)
     ] = TRAINING.unlabelled_batches,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the same training was interrupted, if it was.")

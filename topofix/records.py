@@ -52,7 +52,7 @@ class TrainingOptions:
         topology_learning_rate: AdamW's highest in these.
         warm_up: Epochs over which lambda rises from zero.
         unlabelled_batches: Unlabelled batches after each labelled one.
-        seed: Of initial weights, patches and order; a CPU run is repeatable.
+        seed: Of initial weights, patches and order, from 0 to 2^63 - 1; a CPU run is repeatable.
 
     Raises:
         InvalidOption: A choice that there is not, or a number that makes no sense.
@@ -88,6 +88,8 @@ class TrainingOptions:
         if not 0 <= self.topology_weight < math.inf:
             found = f"{self.topology_weight:g}"
             raise InvalidOption(f"--topology-weight: expected a finite number from 0 on, got {found}")
+        if not 0 <= self.seed < 2**63:
+            raise InvalidOption(f"--seed: expected a number from 0 to 2^63 - 1, got {self.seed}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,7 @@ def _priors(file: CaseFile, image: Volume, config: networks.NetworkConfig, prior
         return {}
     shape = image.array.shape
     axis = widest_axis(shape, image.spacing) if len(shape) == 3 else 0
-    return prior.for_image(file.image.name, shape, axis, config.label_values)
+    return prior.for_image(file.name, shape, axis, config.label_values)
 
 
 def plan_network(

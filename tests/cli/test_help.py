@@ -39,7 +39,9 @@ DOCUMENTED = {
     | {"--connectivity", "--prior", "--strict", "--write-csv", "--like", "--logits", "--trust-model"},
     "train": {"--output", "--dimensions", "--labels", "--spacing", "--patch-size", "--loss", "--epochs"}
     | {"--batch-size", "--learning-rate", "--augment", "--no-augment", "--licence", "--device", "--seed"}
-    | {"--overwrite", "--json", "--quiet"},
+    | {"--overwrite", "--json", "--quiet", "--patience", "--betti", "--betti-csv", "--prior", "--resume"}
+    | {"--topology-weight", "--topology-epochs", "--topology-learning-rate", "--warm-up"}
+    | {"--unlabelled-batches"},
 }
 COMMANDS = typer.main.get_command(app).commands
 

@@ -1,13 +1,21 @@
-"""`topofix train`: a checkpoint that says where it comes from, the same one for the same seed."""
+"""`topofix train`: a checkpoint that says where it comes from, the same whatever happens on the way."""
 
+import csv
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from topofix.learning import network as networks
+from topofix.learning.training_state import METADATA_KEY
 
 QUICK = ("--epochs", 1, "--patch-size", "16,16", "--device", "cpu", "--no-augment")
 
@@ -123,6 +131,23 @@ def fractions(data, save):
     save(data / "case1.tif", np.full((32, 32), 0.5, np.float32))
 
 
+def unlabelled(data, save):
+    """images/ and labels/, the last without a label map."""
+    for kind, ending in (("images", ".png"), ("labels", "_gt.png")):
+        (data / kind).mkdir()
+        for number in range(3):
+            (data / f"case{number}{ending}").rename(data / kind / f"case{number}.png")
+    save(data / "images" / "case9.png", np.full((32, 32), 50, np.uint8))
+
+
+def same_names(data, save):
+    (data / "other").mkdir()
+    (data / "other" / "case1.png").write_bytes((data / "case1.png").read_bytes())
+    rows = [f"case{number}.png,case{number}_gt.png" for number in range(3)]
+    (data / "cases.csv").write_text("\n".join(["image,label", *rows, "other/case1.png,", ""]))
+    (data / "priors.csv").write_text("case,b0,b1\ncase1,1,0\n")
+
+
 def single_case(data, save):
     for path in data.glob("case[12]*"):
         path.unlink()
@@ -150,8 +175,18 @@ def as_it_is(data, save):
 
 
 BAD = {
-    "no folder": (as_it_is, ["nowhere", "-o", "net.safetensors"], 1, "nowhere: expected a folder"),
-    "a file": (as_it_is, ["data/case0.png", "-o", "net.safetensors"], 1, "case0.png: expected a folder"),
+    "no folder": (
+        as_it_is,
+        ["nowhere", "-o", "net.safetensors"],
+        1,
+        "nowhere: expected a CSV table or a folder",
+    ),
+    "a file": (
+        as_it_is,
+        ["data/case0.png", "-o", "net.safetensors"],
+        1,
+        r"case0.png: expected a CSV table or a folder.*'\.png'",
+    ),
     "no labels": (no_labels, ["data", "-o", "net.safetensors"], 1, "data: expected images/"),
     "no image": (no_image, ["data", "-o", "net.safetensors"], 1, "case2_gt.png.*case2.png"),
     "single case": (
@@ -164,7 +199,12 @@ BAD = {
     "damaged names": (bad_names, ["data", "-o", "net.safetensors"], 1, "dataset.json"),
     "other shape": (other_shape, ["data", "-o", "net.safetensors"], 1, r"case1.*\(32, 32\).*\(9, 9\)"),
     "label outside": (other_label, ["data", "-o", "net.safetensors"], 1, r"case0.*wall.*got 0, 1, 2"),
-    "fraction": (fractions, ["data", "-o", "net.safetensors"], 1, "case1.*whole numbers as labels"),
+    "fraction": (
+        fractions,
+        ["data", "-o", "net.safetensors"],
+        1,
+        "case1_gt.tif: expected labels that are whole numbers",
+    ),
     "no suffix": (as_it_is, ["data", "-o", "net.pt"], 1, r"net.pt.*\.safetensors"),
     "parent is a file": (as_it_is, ["data", "-o", "data/case0.png/net.safetensors"], 1, "case0.png"),
     "unknown device": (
@@ -187,6 +227,42 @@ BAD = {
         "--spacing.*2 positive",
     ),
     "odd patch": (as_it_is, ["data", "-o", "net.safetensors", "--patch-size", "15,16"], 1, "--patch-size"),
+    "no prior": (
+        unlabelled,
+        ["data", "-o", "net.safetensors"],
+        1,
+        r"--betti, --betti-csv or --prior for the cases without labels, found none for 1 of them \(case9\)",
+    ),
+    "prior for no label": (
+        unlabelled,
+        ["data", "-o", "net.safetensors", "--betti", "wall:1,1"],
+        1,
+        r"'wall:1,1': expected one of the labels label 1 \(1\), label 2 \(2\), got 'wall'",
+    ),
+    "prior for no number": (
+        unlabelled,
+        ["data", "-o", "net.safetensors", "--betti", "3:1,1"],
+        1,
+        r"'3:1,1': expected one of the labels .* got '3'",
+    ),
+    "prior of volumes": (
+        unlabelled,
+        ["data", "-o", "net.safetensors", "--betti", "1,0,0"],
+        1,
+        "case.*1,0,0",
+    ),
+    "two priors": (
+        unlabelled,
+        ["data", "-o", "net.safetensors", "--betti", "1,0", "--betti-csv", "priors.csv"],
+        2,
+        "priors.csv|got both --betti and --betti-csv",
+    ),
+    "same names": (
+        same_names,
+        ["data/cases.csv", "-o", "net.safetensors", "--betti-csv", "data/priors.csv"],
+        1,
+        "priors.csv: expected a name of its own for every case, got .*case1.png and .*other/case1.png",
+    ),
 }
 
 
@@ -211,3 +287,158 @@ def test_images_cannot_train_a_network_for_volumes(run, small_networks, data, fi
     assert (result.exit_code, files_in()) == (1, before)
     (line,) = result.stderr.splitlines()
     assert "3-D network" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *((f"--{name}", 0) for name in ("epochs", "batch-size", "patience", "unlabelled-batches")),
+        *((f"--{name}", -1) for name in ("topology-weight", "topology-epochs", "warm-up", "seed")),
+        *(
+            (f"--{name}", number)
+            for name in ("learning-rate", "topology-learning-rate")
+            for number in (0, "nan")
+        ),
+        ("--topology-weight", "inf"),
+        ("--loss", "hinge"),
+        ("--epochs", "many"),
+        ("--betti", "one"),
+        ("--patch-size", "16"),
+    ],
+)
+def test_an_option_out_of_range_is_a_usage_error(run, data, files_in, tmp_path, option, value):
+    before = files_in()
+    result = run("train", data, "--output", tmp_path / "net.safetensors", option, value)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert option in result.stderr or f"'{value}'" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert files_in() == before
+
+
+def test_topology_is_learned_from_images_without_labels(run, small_networks, data, save, tmp_path):
+    unlabelled(data, save)
+    output = tmp_path / "net.safetensors"
+    options = ("--betti", "1+2:1,0", "--topology-epochs", 2, "--topology-weight", 0.1, "--warm-up", 0)
+    result = run("train", data, "-o", output, *QUICK, *options, "--unlabelled-batches", 2, "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert 0 <= summary["validation_right"] <= 1
+    about = networks.load(output).about
+    assert (about["training_cases"], about["unlabelled_cases"], about["prior"]) == (2, 1, "1+2:1,0")
+    assert about["options"]["topology_epochs"] == 2
+    assert [row["phase"] for row in history(output)] == ["labels", "topology", "topology"]
+
+
+def test_a_full_disk_is_one_sentence(train, data, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, os.strerror(28))
+
+    output = tmp_path / "net.safetensors"
+    output.write_text("mine")
+    monkeypatch.setattr(os, "fsync", full)
+    result = train(data, "-o", output, "--overwrite", "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"topofix: {output}: cannot be written (No space left on device)\n"
+    assert output.read_text() == "mine"
+    assert not list(tmp_path.rglob(".*.part"))
+
+
+LONG = ("--epochs", 6, "--topology-epochs", 3, "--topology-weight", 0.1, "--betti", "1:1,1")
+LONG += (
+    "--patch-size",
+    "32,32",
+    "--batch-size",
+    2,
+    "--no-augment",
+    "--learning-rate",
+    0.005,
+    "--device",
+    "cpu",
+)
+THREADS = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def history(output: Path) -> list[dict[str, str]]:
+    """The training's table without the time it took."""
+    with (output.with_name(f"{output.stem}_training") / "metrics.csv").open(newline="") as file:
+        return [{key: cell for key, cell in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory, save, heart) -> Path:
+    """Six images with labels, and two without."""
+    folder = tmp_path_factory.mktemp("few")
+    for number in range(8):
+        image, labels = heart((15 + number % 3, 17 - number % 2), 8 + number % 2, number)
+        save(folder / "images" / f"case{number}.png", image)
+        if number < 6:
+            save(folder / "labels" / f"case{number}.png", labels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, run, few) -> Path:
+    """The checkpoint of a training that nobody interrupts; of one thread, as the processes below."""
+    output = tmp_path_factory.mktemp("undisturbed") / "net.safetensors"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    result = run("train", few, "--output", output, *LONG, "--quiet")
+    torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.stderr
+    return output
+
+
+def epochs_in(state: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(state, framework="pt") as file:
+        return len(json.loads(file.metadata()[METADATA_KEY])["progress"]["history"])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows kills in another way")
+def test_a_killed_training_goes_on_to_the_same_end(run, few, undisturbed, tmp_path):
+    output, state = tmp_path / "net.safetensors", tmp_path / "net_training" / "state.safetensors"
+    arguments = [str(one) for one in ("train", few, "--output", output, *LONG, "--quiet")]
+    process = subprocess.Popen([sys.executable, "-m", "topofix", *arguments], env=THREADS)
+    deadline = time.monotonic() + 120
+    while not output.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL, "it was over too soon"
+    assert 1 <= epochs_in(state) < 9
+    networks.load(output)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    result = run(*arguments, "--resume")
+    torch.set_num_threads(threads)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert history(output) == history(undisturbed)
+    assert output.read_bytes() == undisturbed.read_bytes()
+    again = run(*arguments[:-1], "--resume")
+    assert (again.exit_code, again.stderr) == (0, ""), "nothing was left to do"
+    assert re.fullmatch(rf"{re.escape(str(output))}: best epoch \d of 9; validation .*\n", again.stdout)
+    other = run(*arguments, "--resume", "--seed", 1)
+    assert (other.exit_code, other.stdout) == (1, "")
+    sentence = "expected a training of the same request to go on with, found seed 0, now 1"
+    assert other.stderr == f"topofix: {state}: {sentence}\n"
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
+def test_two_processes_train_one_network(few, undisturbed, tmp_path):
+    """And one of them speaks and writes."""
+    output = tmp_path / "net.safetensors"
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+    command = [str(one) for one in (*torchrun, "-m", "topofix", "train", few, "-o", output, *LONG)]
+    done = subprocess.run(command, env=THREADS, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{output}: best epoch ")
+    epochs = [one for one in done.stderr.splitlines() if one.startswith("epoch ")]
+    assert [one.partition(":")[0] for one in epochs] == [f"epoch {number}" for number in range(1, 10)]
+    assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["net.safetensors", "state.safetensors"]
+    together, alone = (networks.load(path).about for path in (output, undisturbed))
+    assert together["options"] == alone["options"]
+    for name, score in alone["validation_dice"].items():
+        assert together["validation_dice"][name] == pytest.approx(score, abs=0.1)
+    found, expected = ([float(row["loss"]) for row in history(path)] for path in (output, undisturbed))
+    assert found == pytest.approx(expected, rel=0.3)

@@ -44,7 +44,7 @@ def test_every_label_has_a_name_of_its_own(run, tmp_path, names):
 
 def test_a_mask_of_255_is_no_label_map_to_train_on(run, save, tmp_path):
     for name in ("a", "b"):
-        save(tmp_path / f"data/{name}.png", np.arange(1024, dtype=np.uint16).reshape(32, 32) % 200)
+        save(tmp_path / f"data/{name}.png", np.indices(phantoms.disc().mask.shape).sum(0).astype(np.uint8))
         save(tmp_path / f"data/{name}_gt.png", np.uint8(phantoms.disc().mask) * 255)
     result = run("train", tmp_path / "data", "--output", tmp_path / "net.safetensors")
     assert (result.exit_code, result.stdout) == (1, "")

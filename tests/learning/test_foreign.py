@@ -184,9 +184,9 @@ def test_weights_that_go_by_two_names_may_be_stored_once(tmp_path):
     arguments = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3, "kernel_size": [3, 3, 3]}
     arguments |= {"strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [4, 8, 8]}
     network = seeded(DynUNet(**arguments))
-    save_file(networks._tensors(network), tmp_path / "model.safetensors")
+    save_file(networks.tensors_of(network), tmp_path / "model.safetensors")
     torch.save(network.state_dict(), tmp_path / "model.pt")
-    assert len(network.state_dict()) > len(networks._tensors(network))
+    assert len(network.state_dict()) > len(networks.tensors_of(network))
     for name in ("model.safetensors", "model.pt"):
         got = load(note(tmp_path / name, {"name": "DynUNet", **arguments})).network
         with torch.no_grad():

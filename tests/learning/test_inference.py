@@ -93,6 +93,23 @@ def test_the_grid_of_a_slice_does_what_the_volumes_does(orientation, slice_axis)
         assert torch.equal(part.to_image(of_one), back.select(slice_axis + 1, index))
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids=str)
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+def test_what_belongs_to_slices_follows_them_to_the_network(orientation, slice_axis):
+    image = torch.arange(float(SHAPE[slice_axis])).reshape([-1 if a == slice_axis else 1 for a in range(3)])
+    grid = grid_for(FLAT, SHAPE, (1.0, 1.0, 1.0), orientation, slice_axis)
+    seen = grid.to_network(image.expand(SHAPE))
+    order = grid.in_network_order(tuple(range(SHAPE[slice_axis])))
+    assert seen[:, 0, 0, 0].tolist() == list(order)
+
+
+def test_a_whole_keeps_its_one_prior():
+    for config, shape in ((SOLID, SHAPE), (FLAT, SHAPE[:2])):
+        axes = tuple(range(len(shape)))
+        grid = grid_for(config, shape, (1.0,) * len(shape), (axes, axes))
+        assert grid.in_network_order(("whole",)) == ("whole",)
+
+
 def test_resampling_keeps_a_linear_ramp_and_its_borders():
     """2 mm to 1 mm and back: voxel middles move, but a straight line stays straight away from the border."""
     config = NetworkConfig(2, ("disc",), (1.0, 1.0), (32, 32), channels=(4, 8, 8))

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from topofix.errors import InvalidArray
-from topofix.learning.loss import TopologicalLoss, constraint_loss, evaluate, region_field
+from topofix.learning.loss import (
+    TopologicalLoss,
+    constraint_loss,
+    evaluate,
+    evaluate_batch,
+    region_field,
+)
 from topofix.topology.persistence import Barcode, barcode, betti
 from topofix.topology.priors import FOREGROUND, Constraint, Prior, Range
 from topofix.topology.regions import betti_of_regions, region_mask
@@ -255,3 +261,44 @@ def test_the_gradient_is_the_same_bits_whatever_the_number_of_threads():
 def test_what_does_not_fit_the_prior_is_refused(shape, prior, message):
     with pytest.raises(InvalidArray, match=re.escape(message)):
         TopologicalLoss(Prior.parse(prior))(torch.full(shape, 0.5))
+
+
+def test_a_batch_is_evaluated_image_by_image_each_against_its_own_prior():
+    """Of different sizes, ranks and numbers of labels."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(1, 9, 14), (3, 6, 7), (2, 5, 5, 5), (3, 6, 7)]
+    images = [torch.rand(shape, generator=generator).softmax(0) for shape in shapes]
+    images[0] = torch.as_tensor(two_squares())[None]
+    priors = [Prior.parse(text) for text in ("1,0", "1:1,1 2:0,0", "1,0,0", "1+2:1,0")]
+    together = evaluate_batch(images, priors)
+    assert len(together) == 4
+    for image, prior, found in zip(images, priors, together, strict=True):
+        alone = evaluate(image, prior)
+        assert found.loss.item() == alone.loss.item()
+        assert (found.betti, found.error) == (alone.betti, alone.error)
+    assert together[0].loss.item() == pytest.approx(1 - 0.81 + 0.36)
+    assert (together[0].betti, together[0].error) == (((2, 0),), 1)
+
+
+def test_each_image_of_a_batch_receives_the_gradient_of_its_own_loss():
+    fields = [torch.as_tensor(field)[None].requires_grad_() for field in (two_squares(), ring())]
+    priors = [Prior.parse("1,0"), Prior.parse("1,1")]
+    torch.stack([one.loss for one in evaluate_batch(fields, priors)]).sum().backward()
+    for field, prior in zip(fields, priors, strict=True):
+        alone = field.detach().clone().requires_grad_()
+        evaluate(alone, prior).loss.backward()
+        assert torch.equal(field.grad, alone.grad)
+        assert alone.grad.count_nonzero() > 0
+
+
+def test_no_image_gives_no_evaluation_and_every_image_needs_a_prior():
+    assert evaluate_batch([], []) == ()
+    with pytest.raises(ValueError, match="zip"):
+        evaluate_batch([torch.rand(1, 5, 5)], [])
+
+
+def test_the_loss_of_a_batch_is_the_mean():
+    batch = torch.stack([torch.as_tensor(field)[None] for field in (ring(), np.full((9, 9), 0.2))])
+    prior = Prior.parse("1,1")
+    losses = [evaluate(image, prior).loss.item() for image in batch]
+    assert TopologicalLoss(prior)(batch).item() == pytest.approx(sum(losses) / 2)

@@ -1,6 +1,9 @@
 """A checkpoint comes back as it was saved, or is refused with one sentence; nothing is unpickled."""
 
+import errno
+import io
 import json
+import os
 import pickle
 import re
 import struct
@@ -12,9 +15,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from topofix import __version__
-from topofix.errors import InvalidCheckpoint, InvalidOption
+from topofix.errors import InvalidCheckpoint, InvalidOption, UnwritableFile
 from topofix.learning import network as networks
-from topofix.learning.network import NetworkConfig, build, bundled, choose_device, load, read_config, save
+from topofix.learning.network import (
+    NetworkConfig,
+    build,
+    bundled,
+    choose_device,
+    load,
+    read_config,
+    save,
+    tensors_of,
+    write_whole,
+)
 
 FLAT = NetworkConfig(2, ("disc", "ring"), (1.25, 0.5), (32, 48), channels=(4, 8, 8))
 SOLID = NetworkConfig(3, ("ball",), (1.0, 2.0, 3.0), (16, 16, 8), channels=(2, 4, 4))
@@ -84,10 +97,65 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(saved, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UnwritableFile, match="cannot be written"):
         save(saved, build(FLAT, seed=9), FLAT, {})
     assert saved.read_bytes() == before
     assert [file.name for file in saved.parent.iterdir()] == [saved.name]
+
+
+class FullFile(io.FileIO):
+    """A file on a disk that has space for four bytes."""
+
+    def write(self, content):
+        super().write(content[:4])
+        full()
+
+
+def full(*args):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_full_disk_leaves_the_old_file_and_no_other(late, saved, monkeypatch):
+    """The operating system may say so at once, or only when the bytes have to be on the disk."""
+    before = saved.read_bytes()
+    if late:
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        monkeypatch.setattr(Path, "open", lambda self, mode: FullFile(self, mode))
+    with pytest.raises(UnwritableFile) as caught:
+        write_whole(saved, b"new")
+    monkeypatch.undo()
+    assert str(caught.value) == f"{saved}: cannot be written (No space left on device)"
+    assert saved.read_bytes() == before
+    assert [file.name for file in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_file_is_written_whole_and_where_an_interrupted_one_was_left(tmp_path):
+    path = tmp_path / "file.bin"
+    (tmp_path / ".file.bin.part").write_bytes(b"a half of what")
+    write_whole(path, b"one")
+    assert path.read_bytes() == b"one"
+    write_whole(path, b"another")
+    assert path.read_bytes() == b"another"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.bin"]
+
+
+@pytest.mark.parametrize("place", ["nowhere/file.bin", "file/file.bin"])
+def test_a_folder_that_is_none_is_refused_in_one_sentence(place, tmp_path):
+    (tmp_path / "file").write_bytes(b"not a folder")
+    with pytest.raises(UnwritableFile, match=r"file.bin: cannot be written \("):
+        write_whole(tmp_path / place, b"content")
+
+
+def test_shared_weights_are_listed_once():
+    network = build(FLAT)
+    tensors = tensors_of(network)
+    assert {value.data_ptr() for value in tensors.values()} == {
+        value.data_ptr() for value in network.state_dict().values()
+    }
+    assert len(network.state_dict()) > len(tensors) == len({id(value) for value in tensors.values()})
+    assert {name for name in tensors if name.endswith("running_mean")}, "statistics are part of it"
 
 
 def test_the_configuration_is_read_without_the_weights(saved, monkeypatch):

@@ -5,6 +5,8 @@ takes its share of every batch, gradients are averaged, and so the weights stay 
 writes.
 """
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -102,8 +104,11 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    # Whoever imports it later, as DistributedDataParallel does, lets it keep the group alive.
+    importlib.import_module("torch._dynamo")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size()), device
     finally:
+        gc.collect()  # so does a network that has joined; gloo's threads could then outlive Python and abort
         dist.destroy_process_group()

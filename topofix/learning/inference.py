@@ -165,6 +165,8 @@ def forward(network: nn.Module, config: NetworkConfig, images: Tensor) -> Tensor
     size = images.shape[2:]
     padding = [(-side) % config.divisor for side in size]
     padded = F.pad(images, [p for side in reversed(padding) for p in (0, side)], mode="replicate")
+    if config.dimensions == 2:
+        padded = padded.contiguous(memory_format=torch.channels_last)  # half again as fast
     window = WINDOW[config.dimensions]
     if max(padded.shape[2:]) <= window:
         logits = network(padded)
@@ -195,9 +197,7 @@ def predict(
     """
     images = grid.to_network(image)
     batch = 8 if config.dimensions == 2 else 1  # slices at a time: more costs memory and wins no time
-    flat = torch.channels_last if config.dimensions == 2 else torch.contiguous_format  # half again as fast
-    parts = [part.to(device, memory_format=flat) for part in torch.split(images, batch)]
-    logits = [forward(network, config, part).float().cpu() for part in parts]
+    logits = [forward(network, config, part.to(device)).float().cpu() for part in torch.split(images, batch)]
     return grid.to_image(torch.cat(logits))
 
 

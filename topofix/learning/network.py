@@ -190,7 +190,8 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise UnwritableFile(f"{path}: cannot be written ({error.strerror})") from error
     finally:
-        part.unlink(missing_ok=True)
+        if part.is_file():
+            part.unlink()
 
 
 def read_config(path: Path) -> tuple[NetworkConfig, dict[str, Any]]:

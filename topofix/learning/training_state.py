@@ -139,7 +139,7 @@ def load_state(path: Path, request: Mapping[str, Any]) -> TrainingState:
         progress = stored["progress"]
         epochs = [{**epoch, "dice": tuple(epoch["dice"])} for epoch in progress.pop("history")]
         return TrainingState(tensors, history=tuple(Epoch(**epoch) for epoch in epochs), **progress)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidCheckpoint(f"{path}: expected the state of a training, found less ({error})") from error
 
 

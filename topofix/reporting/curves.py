@@ -69,7 +69,8 @@ def draw_curve(path: Path, history: Sequence[Epoch], labels: Sequence[str]) -> N
     validated = [epoch for epoch in history if epoch.validated]
     places = [epoch.number for epoch in validated]
     for index, label in enumerate(labels):
-        below.plot(places, [epoch.dice[index] for epoch in validated], marker=".", label=f"Dice {label}")
+        name = "Dice " + label.replace("$", r"\$")  # else two of them enclose a formula
+        below.plot(places, [epoch.dice[index] for epoch in validated], marker=".", label=name)
     rights = [epoch.right for epoch in validated]
     below.plot(places, rights, marker=".", color="black", linestyle="--", label="topologically right")
     below.set_ylabel("validation")

@@ -29,7 +29,7 @@ def epoch_line(epoch: "Epoch") -> str:
 
 def epoch_table(epochs: Sequence["Epoch"]) -> Table:
     """The latest epochs, the one under way last."""
-    table = Table(box=None, padding=(0, 1))
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
     for name in ("epoch", "batches", "phase", "loss", "topological", "Dice per label", "right", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     for epoch in epochs:
