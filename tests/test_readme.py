@@ -57,7 +57,7 @@ def test_command(line: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(clone)
     program, *arguments = shlex.split(line, comments=True)
     if program == "torchrun":  # as one process here; tests/learning/test_distributed.py starts two
-        arguments = arguments[arguments.index("topofix") + 1 :] + ["--overwrite"]
+        arguments = [*arguments[arguments.index("topofix") + 1 :], "--overwrite"]
     else:
         assert program == "topofix"
     if "train" in arguments:
