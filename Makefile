@@ -11,7 +11,7 @@ NATIVE := $(wildcard topofix/topology/native/*)
 DEMO := build/demo/hippocampus_refined.nii.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types sanitize sanitize-threads samples clean
+.PHONY: help install demo test lint types sanitize sanitize-threads bench-paper-quick samples clean
 
 help: ## List these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target sentence; do \
@@ -51,6 +51,10 @@ sanitize-threads: build/kernel-thread ## Run them with the thread sanitizer.
 build/kernel-%: tests/native/test_kernel.cpp $(NATIVE)
 	mkdir -p build
 	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror -fsanitize=$* -fno-sanitize-recover=all $< -o $@ -pthread
+
+bench-paper-quick: $(INSTALLED) ## Repeat the paper's experiments in small, in half an hour.
+	for name in mnist left_ventricle acdc volumes robustness; do \
+		$(BIN)/python benchmarks/paper/$$name.py --quick || exit 1; done
 
 samples: $(INSTALLED) ## Make the synthetic files of sample_data anew.
 	$(BIN)/python sample_data/make_samples.py

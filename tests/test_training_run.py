@@ -256,6 +256,33 @@ def test_resuming_what_is_over_returns_at_once(mixed, config, tmp_path):
     assert (output.read_bytes(), rows(output)) == (checkpoint, table)
 
 
+def test_a_checkpoint_that_was_lost_is_written_anew(mixed, config, tmp_path):
+    output = tmp_path / "net.safetensors"
+    train(mixed, output, config)
+    checkpoint = output.read_bytes()
+    output.unlink()
+    train(mixed, output, config, resume=True, on_step=stop_after(0))
+    assert output.read_bytes() == checkpoint
+
+
+def test_resuming_without_a_state_replaces_nothing(mixed, config, tmp_path):
+    output = tmp_path / "net.safetensors"
+    output.write_text("mine")
+    with pytest.raises(UnwritableFile, match=r"net\.safetensors"):
+        train(mixed, output, config, resume=True)
+    assert output.read_text() == "mine"
+
+
+def test_a_table_that_was_edited_is_another_request(mixed, config, tmp_path):
+    output = tmp_path / "net.safetensors"
+    text = "case,b0,b1\n05,1,0\n06,1,0\n07,1,0\n08,1,0\n"
+    with pytest.raises(Stop):
+        train(mixed, output, config, prior=request(tmp_path, text), on_step=stop_after(1))
+    with pytest.raises(InvalidCheckpoint, match="found prior "):
+        train(mixed, output, config, prior=request(tmp_path, text.replace("08,1,0", "08,1,1")), resume=True)
+    train(mixed, output, config, prior=request(tmp_path, text), resume=True)
+
+
 def test_a_new_training_does_not_go_on_with_an_old_one(mixed, config, tmp_path):
     output = tmp_path / "net.safetensors"
     options = replace(QUICK, epochs=1, topology_epochs=0)
@@ -322,8 +349,8 @@ def test_a_full_disk_ends_a_training_that_can_be_resumed(saves, mixed, config, t
     monkeypatch.undo()
     assert not list(tmp_path.rglob(".*.part"))
     state = tmp_path / "net_training" / "state.safetensors"
-    assert (output.exists(), state.exists()) == (saves > 0, saves > 1)
-    if saves:
+    assert (output.exists(), state.exists()) == (saves > 1, saves > 0)
+    if saves > 1:
         networks.load(output)
     train(mixed, output, config, resume=True)
     assert rows(output) == rows(straight)

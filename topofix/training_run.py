@@ -7,6 +7,7 @@ heart_training/state.safetensors where to go on
 heart_training/events...         for TensorBoard, where the package is installed
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -73,7 +74,10 @@ def train(
     """
     if suffix(output) != ".safetensors":
         raise UnwritableFile(f"{output}: expected a checkpoint's name to end in .safetensors")
-    check_writable([output], overwrite or resume)
+    folder = output.with_name(f"{output.name.removesuffix('.safetensors')}_training")
+    state_file = folder / "state.safetensors"
+    going_on = resume and state_file.is_file()
+    check_writable([output], overwrite or going_on)
     training, validation = _split(read_dataset(dataset))
     if prior is None:
         _refuse_unlabelled(training)
@@ -92,13 +96,11 @@ def train(
     request = {
         **asdict(options),
         **asdict(config),
-        "prior": prior.describe() if prior else None,
+        "prior": _content(prior),
         "training cases": [file.name for file in training],
         "validation cases": [file.name for file in validation],
     }
-    folder = output.with_name(f"{output.name.removesuffix('.safetensors')}_training")
-    state_file = folder / "state.safetensors"
-    state = load_state(state_file, request) if resume and state_file.is_file() else None
+    state = load_state(state_file, request) if going_on else None
     with joined(networks.choose_device(device)) as (world, place):
         journal = _Journal(folder, config.labels, state) if world.rank == 0 else None
 
@@ -128,6 +130,7 @@ def train(
             state=state,
             world=world,
         )
+        save_best(result.network, result.history[result.best_epoch - 1])  # a resumed one may have lost it
         if journal:
             journal.close(result.history)
     return result
@@ -141,8 +144,8 @@ class _Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if state is None:
-                for earlier in folder.glob("events.out.tfevents.*"):
-                    earlier.unlink()
+                for earlier in (*folder.glob("events.out.tfevents.*"), folder / "state.safetensors"):
+                    earlier.unlink(missing_ok=True)
         except OSError as error:
             raise UnwritableFile(f"{folder}: expected a folder that can be written to ({error})") from error
         self._board = Board.open(folder, state.history[-1].number if state else 0)
@@ -209,6 +212,14 @@ def _case(file: CaseFile, config: networks.NetworkConfig, prior: PriorRequest | 
         config,
         {} if prior is None else _priors(file, image, config, prior),
     )
+
+
+def _content(prior: PriorRequest | None) -> str | None:
+    """What a prior says, so that a file that was edited is another one."""
+    source = (prior.table or prior.file) if prior else None
+    if prior is None or source is None:
+        return prior.describe() if prior else None
+    return hashlib.sha256(source.path.read_bytes()).hexdigest()
 
 
 def _priors(file: CaseFile, image: Volume, config: networks.NetworkConfig, prior: PriorRequest) -> Priors:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from topofix.errors import InvalidOption
+from topofix.learning.network import tensors_of
 
 T = TypeVar("T")
 
@@ -59,6 +60,12 @@ class World:
             values = values.cuda() if dist.get_backend() == "nccl" else values.clone()
             dist.all_reduce(values)
         return values.cpu()
+
+    def align(self, network: nn.Module) -> None:
+        """Gives every process the first one's weights and statistics; the latter drift apart on CPUs."""
+        if self.size > 1:
+            for value in tensors_of(network).values():
+                dist.broadcast(value, 0)
 
     def join(self, network: nn.Module) -> nn.Module:
         """The network with its gradients averaged over all processes; itself where there is only one."""

@@ -86,7 +86,8 @@ def train(
         device: Where to train.
         on_step: Called after every labelled batch and at the end of every epoch.
         on_best: Called with the network whenever a validation was the best so far, to save it.
-        on_epoch: Called at the end of every epoch with all that a later call needs to go on from there.
+        on_epoch: Called at the end of every epoch with all that a later call needs to go on from there, in
+            tensors that the training goes on changing.
         state: Where to go on; on a CPU the result is that of a training never interrupted, bit for bit.
         world: Processes that train together; of each batch every one takes its share.
 
@@ -116,9 +117,9 @@ def train(
             run.seconds = time.monotonic() - start
             epoch = run.close_epoch(epoch, validated=due)
             on_step(epoch)
+            on_epoch(run.state())
             if improved:
                 on_best(run.average, epoch)
-            on_epoch(run.state())
     return TrainingResult(run.best_network(), tuple(run.history), run.best_epoch, run.seconds)
 
 
@@ -225,6 +226,7 @@ class _Run:
 
     def validate(self) -> bool:
         """Validates the averaged weights and keeps them if they are the best so far; tells whether."""
+        self.world.align(self.average)
         self.scores = validate(self.average, self.config, self.validation, self.device, self.world)
         if self.scores.mean <= self.best:
             return False

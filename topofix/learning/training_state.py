@@ -138,7 +138,10 @@ def load_state(path: Path, request: Mapping[str, Any]) -> TrainingState:
         _compare(path, stored["request"], json.loads(json.dumps(request)))
         progress = stored["progress"]
         epochs = [{**epoch, "dice": tuple(epoch["dice"])} for epoch in progress.pop("history")]
-        return TrainingState(tensors, history=tuple(Epoch(**epoch) for epoch in epochs), **progress)
+        state = TrainingState(tensors, history=tuple(Epoch(**epoch) for epoch in epochs), **progress)
+        if not state.history:
+            raise ValueError("no epoch")
+        return state
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidCheckpoint(f"{path}: expected the state of a training, found less ({error})") from error
 
