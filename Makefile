@@ -9,6 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 NATIVE := $(wildcard topofix/topology/native/*)
 DEMO := build/demo/hippocampus_refined.nii.gz
+REPORT := build/demo/report.html
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types sanitize sanitize-threads bench-paper-quick samples clean
@@ -27,9 +28,10 @@ $(INSTALLED): pyproject.toml constraints.txt $(NATIVE)
 	touch $@
 
 demo: $(INSTALLED) ## Correct a sample segmentation, show its barcode and count its topology independently.
-	$(BIN)/topofix refine sample_data/hippocampus.nii.gz --betti 1,0,0 --output $(DEMO) --overwrite
+	$(BIN)/topofix refine sample_data/hippocampus.nii.gz --betti 1,0,0 --output $(DEMO) --report $(REPORT) --overwrite
 	$(BIN)/topofix barcode $(DEMO) --input-type labels --betti 1,0,0
 	$(BIN)/python sample_data/count.py $(DEMO)
+	@echo "open $(REPORT) in a browser to see what was changed"
 
 test: $(INSTALLED) ## Run the whole test suite.
 	$(BIN)/python -m pytest

@@ -143,7 +143,7 @@ def left_ventricle(x: Array, y: Array, z: float, k: int) -> tuple[Array, Array]:
 def scar(x: Array, y: Array, k: int) -> Array:
     """How much of a place belongs to the infarct's sector, 0 to 1."""
     away = np.abs((np.degrees(np.arctan2(y, x)) - SCAR + 180) % 360 - 180)
-    return np.exp(-((away / 18) ** 4)) * (k in SCAR_SLICES)
+    return np.exp(-((away / 30) ** 4)) * (k in SCAR_SLICES)
 
 
 def right_ventricle(x: Array, y: Array, z: float) -> Array:
@@ -178,7 +178,7 @@ def draw_heart(random: np.random.Generator, image: Array, x: Array, y: Array, z:
     paint(image, inside(right), RIGHT_BLOOD + 14 * flow)
     paint(image, inside(right) * inside(-right - 5, 1.5) * inside(0.9 - flow, 0.3), 130.0)  # trabeculae
     paint(image, inside(outer), MYOCARDIUM + 6 * grain)
-    paint(image, inside(outer) * infarct, FAT * 0.72)
+    paint(image, inside(outer) * infarct, FAT * 0.9)
     paint(image, inside(inner), LEFT_BLOOD + 13 * flow)
     paint(image, inside(inner) * inside(-inner - 4, 1.5) * inside(0.6 - flow, 0.3) * (1 - infarct), 140.0)
     if 15 <= z <= 45:

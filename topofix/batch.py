@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from topofix.drawings import ENDINGS, PAGES, Drawings, check_packages
 from topofix.errors import TopofixError, UnreadableFile, UnwritableFile
 from topofix.imaging.volumes import WRITABLE, find_images, is_image, stem, suffix
 from topofix.records import Record
@@ -57,6 +58,83 @@ def plan_jobs(inputs: Sequence[Path], output: Path | None, ending: str) -> list[
     if ending:  # else nothing is written
         _refuse_collisions(jobs)
     return jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What to draw of every case: a file for a single one, a folder for several.
+
+    Attributes:
+        figure: Barcodes; in a folder `NAME.png`.
+        overlay: The same for overlays.
+        surface: The same for surfaces; in a folder `NAME.stl`.
+        report: A page for a single case; in a folder an `index.html` and a page per case.
+        diagram: Figures are persistence diagrams.
+        command: What was typed, for the pages.
+    """
+
+    figure: Path | None = None
+    overlay: Path | None = None
+    surface: Path | None = None
+    report: Path | None = None
+    diagram: bool = False
+    command: str = ""
+
+    @property
+    def is_cohort(self) -> bool:
+        """Whether the report is a folder with a page for all cases."""
+        return self.report is not None and self.report.suffix.lower() not in PAGES
+
+
+def plan_drawings(jobs: Sequence[Job], wishes: Wishes) -> list[Drawings]:
+    """Decides what is drawn into which file.
+
+    Pages have numbers for names, since those of files can hold anything.
+
+    Args:
+        jobs: The cases.
+        wishes: For all of them.
+
+    Raises:
+        InvalidOption: A package is missing.
+        UnwritableFile: A file where several cases need a folder, or two cases of one name in one folder.
+    """
+
+    def place(name: str, wish: Path | None, kind: str, job: Job) -> Path | None:
+        if wish is None or (wish.suffix.lower() in ENDINGS[name] and len(jobs) == 1):
+            return wish
+        if wish.suffix and not wish.is_dir():
+            found = f"'{wish.name}' for {len(jobs)} cases"
+            raise UnwritableFile(f"--{name}: expected a folder, or for one case a {kind} file, got {found}")
+        return wish / f"{stem(job.output)}{kind}"
+
+    wanted = {"report": wishes.report, "surface": wishes.surface}
+    check_packages([name for name, wish in wanted.items() if wish is not None])
+    planned = []
+    taken: dict[Path, Path] = {}
+    for number, job in enumerate(jobs, start=1):
+        report = place("report", wishes.report, ".html", job)
+        thumbnail = None
+        if wishes.report is not None and wishes.is_cohort:
+            report = wishes.report / "cases" / f"{number:04}.html"
+            thumbnail = report.with_suffix(".png")
+        drawings = Drawings(
+            place("figure", wishes.figure, ".png", job),
+            place("overlay", wishes.overlay, ".png", job),
+            report,
+            thumbnail,
+            place("surface", wishes.surface, ".stl", job),
+            wishes.diagram,
+            wishes.command,
+        )
+        for name, path in drawings.paths.items():
+            other = taken.setdefault(path.absolute(), job.input)
+            if other != job.input:
+                raise UnwritableFile(
+                    f"--{name}: expected one case per file, got {other} and {job.input} for {path}"
+                )
+        planned.append(drawings)
+    return planned
 
 
 def run(jobs: Sequence[Job], work: Callable[[Job], Record], command: str) -> Iterator[Record]:

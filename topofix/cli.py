@@ -10,12 +10,13 @@ from dataclasses import replace
 from json import dumps
 from math import isfinite
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from topofix import __version__
 from topofix.errors import InvalidOption, InvalidPrior, TopofixError
@@ -34,6 +35,7 @@ from topofix.records import (
 )
 
 if TYPE_CHECKING:
+    from topofix.correction import Progress as CaseProgress
     from topofix.learning.training_state import Epoch
     from topofix.request import PriorRequest
 
@@ -125,6 +127,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print each Record as one lin
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
+Figure = Annotated[
+    Path | None,
+    typer.Option("--figure", help="Draw the barcodes: .png, .svg, .pdf, or a folder for several cases."),
+]
+Diagram = Annotated[bool, typer.Option("--diagram", help="Draw --figure as a persistence diagram.")]
 ConnectivityOption = Annotated[
     Connectivity,
     typer.Option("--connectivity", help="full: foreground 8/26-connected; face: 4/6-connected."),
@@ -239,6 +246,20 @@ def refine(
     only_verified: Annotated[
         bool, typer.Option("--only-verified", help="Write nothing where the topology was not reached.")
     ] = False,
+    figure: Figure = None,
+    diagram: Diagram = False,
+    overlay: Annotated[
+        Path | None,
+        typer.Option("--overlay", help="Draw the slices that changed most: .png, .svg, .pdf, or a folder."),
+    ] = None,
+    surface: Annotated[
+        Path | None,
+        typer.Option("--surface", help="Write the result's surface in mm: .stl, .ply, or a folder."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write a page to judge by: a .html, or for a cohort a folder."),
+    ] = None,
     device: Device = CASE.device,
     seed: Annotated[
         int, typer.Option("--seed", help="Kept in the Record; refining draws no random numbers.")
@@ -270,7 +291,12 @@ def refine(
         )
         if softness is not None:
             _check_positive("--softness", softness)
-    from topofix import batch, pipeline
+        drawings = {"--figure": figure, "--overlay": overlay, "--surface": surface, "--report": report}
+        if dry_run and any(drawings.values()):
+            name = next(name for name, path in drawings.items() if path)
+            raise InvalidOption(f"--dry-run: expected nothing to be written beside it, got {name}")
+    from topofix import batch, cohort, pipeline
+    from topofix.outputs import check_writable
 
     options = CaseOptions(
         input_type,
@@ -292,11 +318,32 @@ def refine(
     )
     with _errors():
         jobs = batch.plan_jobs(images, output, "_refined")
+        wishes = batch.Wishes(figure, overlay, surface, report, diagram, cohort.typed(sys.argv))
+        drawn = dict(zip(jobs, batch.plan_drawings(jobs, wishes), strict=True))
+        index = report / "index.html" if report is not None and wishes.is_cohort else None
+        check_writable([index] if index else [], overwrite)
     _compare(request, [job.input for job in jobs], options, strict=strict, quiet=quiet)
-    records = batch.run(
-        jobs, lambda job: pipeline.refine(job.input, job.output, request, options, refinement), "refine"
-    )
-    _finish(records, len(jobs), json=json, quiet=quiet, rows=dry_run)
+    done: list[Record] = []
+    display = _Display(len(jobs), quiet or json, steps=True)
+
+    def work(job: batch.Job) -> Record:
+        display.begin(job.input.name)
+        return pipeline.refine(
+            job.input, job.output, request, options, refinement, drawn[job], on_progress=display.tell
+        )
+
+    def records() -> Iterator[Record]:
+        for record in batch.run(jobs, work, "refine"):
+            done.append(record)
+            yield record
+
+    def write() -> None:
+        if index is not None:
+            cohort.write_index(index, done, [drawn[job] for job in jobs])
+            if not (json or quiet):
+                print(f"{index}: a page for {len(done)} {'case' if len(done) == 1 else 'cases'}")
+
+    _finish(records(), display, json=json, quiet=quiet, rows=dry_run, write=write)
 
 
 @app.command()
@@ -329,7 +376,7 @@ def segment(
     with _errors():
         jobs = batch.plan_jobs(images, output, "_seg")
     records = batch.run(jobs, lambda job: pipeline.segment(job.input, job.output, options), "segment")
-    _finish(records, len(jobs), json=json, quiet=quiet)
+    _finish(records, _Display(len(jobs), quiet), json=json, quiet=quiet)
 
 
 @app.command()
@@ -356,6 +403,8 @@ def barcode(
     min_persistence: Annotated[
         float, typer.Option("--min-persistence", min=0, help="List and write no shorter bars.")
     ] = 0.01,
+    figure: Figure = None,
+    diagram: Diagram = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the bars to this file.")] = None,
     write_csv: Annotated[
         Path | None,
@@ -388,6 +437,8 @@ def barcode(
     from topofix import batch, measurement, outputs
     from topofix.imaging.tables import priors_csv
     from topofix.reporting.bars import COLUMNS, bars_csv, bars_table, headline
+    from topofix.reporting.canvas import file_type
+    from topofix.reporting.figures import draw_barcodes
     from topofix.request import check_case_names
 
     options = CaseOptions(
@@ -401,8 +452,11 @@ def barcode(
         trust_model=trust_model,
     )
     with _errors():
-        outputs.check_writable([path for path in (csv, write_csv) if path], overwrite)
         jobs = batch.plan_jobs(images, None, "")
+        wishes = batch.Wishes(figure=figure, diagram=diagram)
+        figures = [one.figure for one in batch.plan_drawings(jobs, wishes)]
+        drawn_into = dict(zip(jobs, figures, strict=True))
+        outputs.check_writable([path for path in (csv, write_csv, *figures) if path], overwrite)
         if write_csv is not None:
             check_case_names([job.input for job in jobs])
     _compare(request, [job.input for job in jobs], options, strict=strict, quiet=quiet)
@@ -423,6 +477,17 @@ def barcode(
         drawn.append(record)
         if csv is not None:
             rows.append(bars_csv(job.input.name, every))
+        if path := drawn_into[job]:
+            picture = draw_barcodes(
+                every,
+                None,
+                record.topology,
+                file_type(path),
+                name=job.input.name,
+                style="diagram" if diagram else "bars",
+                threshold=threshold,
+            )
+            outputs.write_bytes(path, picture)
         most = MOST_BARS if len(every) == 1 else MOST_BARS_EACH
         for bars, part in zip(every, record.topology, strict=True):
             title = headline(job.input.name, part, threshold)
@@ -436,7 +501,8 @@ def barcode(
         if write_csv is not None:
             outputs.write_text(write_csv, priors_csv(measurement.drawn_priors(drawn)))
 
-    _finish(batch.run(jobs, work, "barcode"), len(jobs), json=json, quiet=quiet, write=write)
+    records = batch.run(jobs, work, "barcode")
+    _finish(records, _Display(len(jobs), quiet), json=json, quiet=quiet, write=write)
 
 
 @app.command()
@@ -644,9 +710,47 @@ def _numbers(text: str | None, kind: type, name: str, count: int) -> Any:
     return numbers
 
 
+class _Display:
+    """What a terminal shows while cases run: a bar if there are several, and the case under way."""
+
+    def __init__(self, count: int, quiet: bool, *, steps: bool = False) -> None:
+        console = Console(stderr=True)
+        shown = console.is_terminal and not quiet and (count > 1 or steps)
+        bar = (BarColumn(), MofNCompleteColumn()) if count > 1 else ()
+        self.progress = Progress(
+            *bar,
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else results would end in the console, that is stderr
+            disable=not shown,
+        )
+        self._task = self.progress.add_task("", total=count)
+        self._name, self._begun = "", 0.0
+
+    def begin(self, name: str) -> None:
+        """A case begins."""
+        self._name, self._begun = name, monotonic()
+        self.progress.update(self._task, description=name)
+
+    def tell(self, progress: "CaseProgress") -> None:
+        """A stage begins, or has taken a step."""
+        from topofix.reporting.lines import progress_line
+
+        betti = zip(progress.betti, (c.betti for c in progress.prior.constraints), strict=True)
+        numbers = [(now, ",".join(map(str, wanted))) for now, wanted in betti]
+        seconds = monotonic() - self._begun
+        line = progress_line(self._name, progress.index, progress.stage, progress.steps, numbers, seconds)
+        self.progress.update(self._task, description=line)
+
+    def end(self) -> None:
+        """A case is over."""
+        self.progress.advance(self._task)
+
+
 def _finish(
     records: Iterable[Record],
-    count: int,
+    display: _Display,
     *,
     json: bool,
     quiet: bool,
@@ -658,14 +762,7 @@ def _finish(
     from topofix.reporting.lines import one_line
 
     codes = []
-    console = Console(stderr=True)
-    with Progress(
-        console=console,
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # else results would end in the console, that is stderr
-        disable=quiet or count < 2 or not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("cases", total=count)
+    with display.progress:
         for record in records:
             codes.append(record.outcome.exit_code)
             failed = record.outcome is Outcome.FAILED
@@ -674,7 +771,7 @@ def _finish(
             if failed or not (json or quiet):
                 lines = [one_line(record), *(change_lines(record) if rows else [])]
                 print("\n".join(lines), file=sys.stderr if failed else sys.stdout, flush=True)
-            progress.advance(task)
+            display.end()
     if set(codes) != {Outcome.FAILED.exit_code}:
         with _errors():
             write()

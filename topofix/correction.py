@@ -8,13 +8,14 @@ topology is still wrong. What falls short in the end says why.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from topofix.errors import InvalidOption
+from topofix.learning.descent import OnStep
 from topofix.learning.foreign import adaptable
 from topofix.learning.refinement import Refinement, refine_voxels, refine_weights
 from topofix.outcomes import Outcome
@@ -24,6 +25,8 @@ from topofix.records import RefinementOptions
 from topofix.request import Priors, one_slice
 from topofix.topology.changes import Change, explain
 from topofix.topology.persistence import Connectivity
+from topofix.topology.priors import Prior
+from topofix.topology.regions import betti_of_regions
 from topofix.topology.repair import Lack, lacking, repair
 
 STAGES = ("weights", "voxels", "exact")
@@ -47,6 +50,29 @@ class Shortfall:
     lacks: tuple[Lack, ...]
     error: int
     dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a correction is, for those who watch it.
+
+    Attributes:
+        index: The slice; None for the whole.
+        stage: The one under way.
+        steps: Optimiser steps that it has taken.
+        betti: Betti numbers of every constraint now.
+        prior: What they are to become.
+    """
+
+    index: int | None
+    stage: str
+    steps: int
+    betti: tuple[tuple[int, ...], ...]
+    prior: Prior
+
+
+def unwatched(progress: Progress) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +107,7 @@ def correct(
     *,
     frozen: Mask | None = None,
     deadline: float | None = None,
+    on_progress: Callable[[Progress], None] = unwatched,
 ) -> Correction:
     """Runs the chosen stages on every slice, or on the volume, whose topology is wrong.
 
@@ -95,6 +122,7 @@ def correct(
         options: Method, steps, learning rates, limits.
         frozen: (*S), the voxels whose label stays.
         deadline: By `time.perf_counter`; what is not begun by then is left as it is.
+        on_progress: Told at the beginning of every stage and after every step.
 
     Raises:
         InvalidOption: The method needs a network that sees what the prior is for, and there is none, or the
@@ -126,7 +154,8 @@ def correct(
         start = State(part.logits, part.labels, part.error(part.labels), 0)
         if start.error == 0:
             continue
-        result = _correct_part(part, start, _stages(prediction, index, options), prediction, options)
+        stages = _stages(prediction, index, options)
+        result = _correct_part(part, start, stages, prediction, options, on_progress)
         if all(stage != "weights" for stage, _ in result.trail):
             result = replace(result, trail=spare(part, result.trail))
         end = result.trail[-1][1] if result.trail else start
@@ -157,7 +186,12 @@ class _Result:
 
 
 def _correct_part(
-    part: Part, start: State, stages: tuple[str, ...], prediction: Prediction, options: RefinementOptions
+    part: Part,
+    start: State,
+    stages: tuple[str, ...],
+    prediction: Prediction,
+    options: RefinementOptions,
+    on_progress: Callable[[Progress], None],
 ) -> _Result:
     lacks = lacking(part.floats(), part.prior, part.connectivity, options.min_evidence)
     if lacks:  # a gradient would make up what is not there
@@ -170,7 +204,12 @@ def _correct_part(
             break
         ran.append(stage)
         way = trail
+
+        def tell(steps: int, betti: tuple[tuple[int, ...], ...], stage: str = stage) -> None:
+            on_progress(Progress(part.index, stage, steps, betti, part.prior))
+
         if stage == "exact":
+            tell(0, betti_of_regions(best.labels, part.prior, part.connectivity))
             state, finished = _repair(part, best, options.min_evidence)
             if state.error and trail and not part.time_over():
                 again, finished = _repair(part, start, options.min_evidence)
@@ -178,7 +217,7 @@ def _correct_part(
                     state, way = again, []  # the other stages led away from what can be repaired
         else:
             patience = _until(part, options.guarantee)
-            refinement = _descend(stage, part, best, prediction, options, patience)
+            refinement = _descend(stage, part, best, prediction, options, patience, tell)
             steps += refinement.steps
             if not refinement.finite:
                 abandoned.append(stage)
@@ -231,6 +270,7 @@ def _descend(
     prediction: Prediction,
     options: RefinementOptions,
     deadline: float | None,
+    on_step: OnStep,
 ) -> Refinement:
     """A stage that follows a gradient."""
     frozen = None if part.frozen is None else torch.from_numpy(np.ascontiguousarray(part.frozen))
@@ -243,6 +283,7 @@ def _descend(
             part.spacing,
             frozen=frozen,
             deadline=deadline,
+            on_step=on_step,
         )
     assert prediction.checkpoint is not None
     assert prediction.image is not None
@@ -260,6 +301,7 @@ def _descend(
         part.connectivity,
         frozen=frozen,
         deadline=deadline,
+        on_step=on_step,
     )
 
 

@@ -99,10 +99,19 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UnwritableFile: Its folder cannot be written to.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        UnwritableFile: Its folder cannot be written to.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content)
         part.replace(path)
     except OSError as error:
         raise UnwritableFile(f"{path}: expected a folder that can be written to ({error})") from error

@@ -5,7 +5,7 @@ refused is refused before anything is written, and every file is written whole o
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,21 @@ import numpy.typing as npt
 import torch
 
 from topofix.account import change_rows, verdict
-from topofix.correction import STAGES, correct
+from topofix.correction import STAGES, Progress, correct, unwatched
+from topofix.drawings import Drawings, draw
 from topofix.imaging.frames import check_format
 from topofix.imaging.frozen import Mask, read_frozen
 from topofix.imaging.volumes import Volume
 from topofix.outcomes import UNMET, Outcome
-from topofix.outputs import Images, changes_path, check_writable, record_path, write_images, write_text
+from topofix.outputs import (
+    Images,
+    changes_path,
+    check_writable,
+    record_path,
+    write_bytes,
+    write_images,
+    write_text,
+)
 from topofix.prediction import Prediction, label_map, predict_file
 from topofix.records import CaseOptions, Record, RefinementOptions, Topology
 from topofix.request import PriorRequest, Priors, one_slice
@@ -39,6 +48,8 @@ def refine(
     request: PriorRequest,
     options: CaseOptions = CaseOptions(),
     refinement: RefinementOptions = RefinementOptions(),
+    drawings: Drawings = Drawings(),
+    on_progress: Callable[[Progress], None] = unwatched,
 ) -> Record:
     """Segments a scan, or takes probabilities or a label map, and gives it the topology that was asked for.
 
@@ -50,6 +61,8 @@ def refine(
         request: The topology that is asked for.
         options: Model, device, connectivity, slice axis.
         refinement: Stages, steps, learning rates.
+        drawings: Figures, page and surface to draw as well.
+        on_progress: Told what is under way.
 
     Returns:
         The Record, as written. A topology that was not reached is an outcome, not an error.
@@ -61,23 +74,30 @@ def refine(
     deadline = None if refinement.time_limit is None else started + refinement.time_limit
     if not options.dry_run:
         paths = [output, record_path(output), *([changes_path(output)] if options.save_changes else [])]
-        check_writable(paths, options.overwrite)
+        check_writable([*paths, *drawings.paths.values()], options.overwrite)
     masks: list[Mask | None] = []
 
     def check(frames: Sequence[Volume]) -> None:
         if not options.dry_run:
             check_format(output, frames)
+            drawings.check(frames)
         masks.extend(read_frozen(options.freeze, frames) if options.freeze else [None] * len(frames))
 
     cases = predict_file(path, options, request, check)
     refined = [
-        refine_prediction(*case, request, options, refinement, frozen=frozen, deadline=deadline)
+        refine_prediction(
+            *case, request, options, refinement, frozen=frozen, deadline=deadline, on_progress=on_progress
+        )
         for case, frozen in zip(cases, masks, strict=True)
     ]
     record = replace(_together(refined), input=str(path), seconds=round(time.perf_counter() - started, 3))
     if options.dry_run or (options.only_verified and record.outcome in UNMET):
         why = "--dry-run" if options.dry_run else "--only-verified"
         return replace(record, message=f"{record.message} Nothing was written ({why}).")
+    drawn: dict[str, bytes] = {}
+    if drawings.paths:
+        drawn, said = _draw(drawings, cases, refined, options)
+        record = replace(record, message=" ".join(filter(None, (record.message, said))))
     images = Images(
         [volume for volume, _, _ in cases],
         [image.labels for image in refined],
@@ -85,7 +105,8 @@ def refine(
         [image.logits for image in refined] if options.save_probabilities else [],
         cases[0][1].labels,
     )
-    return _write_case(output, images, options, record, started)
+    files = {name: (path, drawn[name]) for name, path in drawings.paths.items()}
+    return _write_case(output, images, options, record, started, files)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +136,7 @@ def refine_prediction(
     *,
     frozen: Mask | None = None,
     deadline: float | None = None,
+    on_progress: Callable[[Progress], None] = unwatched,
 ) -> Refined:
     """Corrects the logits of one image and verifies the label map that they show; touches no file.
 
@@ -127,6 +149,7 @@ def refine_prediction(
         refinement: Stages, steps, learning rates.
         frozen: (*S), the voxels whose label stays; None for none.
         deadline: When the time is over, by `time.perf_counter`; None counts `refinement.time_limit` from now.
+        on_progress: Told what is under way.
     """
     started = time.perf_counter()
     if deadline is None and refinement.time_limit is not None:
@@ -142,6 +165,7 @@ def refine_prediction(
         refinement,
         frozen=frozen,
         deadline=deadline,
+        on_progress=on_progress,
     )
     before, after = label_map(prediction.logits), label_map(correction.logits)
     topology = _compare(before, after, priors, prediction, options.connectivity, volume.frame)
@@ -278,9 +302,37 @@ def _as_typed(request: PriorRequest, options: CaseOptions, refinement: Refinemen
     return typed | {"max_change": None if limit is None else str(limit)}
 
 
-def _write_case(output: Path, images: Images, options: CaseOptions, record: Record, started: float) -> Record:
-    """Writes the images and last the Record, which names them all."""
-    outputs = {**write_images(output, images, options.overwrite), "record": record_path(output)}
+def _draw(
+    drawings: Drawings,
+    cases: Sequence[tuple[Volume, Prediction, Priors]],
+    refined: Sequence[Refined],
+    options: CaseOptions,
+) -> tuple[dict[str, bytes], str]:
+    from topofix.scenes import scene_of
+
+    scenes = [
+        scene_of(
+            *case, one.before, one.labels, one.logits, one.record, options.input_type, options.connectivity
+        )
+        for case, one in zip(cases, refined, strict=True)
+    ]
+    return draw(drawings, scenes, options.connectivity)
+
+
+def _write_case(
+    output: Path,
+    images: Images,
+    options: CaseOptions,
+    record: Record,
+    started: float,
+    drawn: Mapping[str, tuple[Path, bytes]] = {},
+) -> Record:
+    """Writes the images and what was drawn, and last the Record, which names them all."""
+    outputs = write_images(output, images, options.overwrite)
+    for name, (path, content) in drawn.items():
+        write_bytes(path, content)
+        outputs[name] = path
+    outputs["record"] = record_path(output)
     record = replace(
         record,
         seconds=round(time.perf_counter() - started, 3),

@@ -32,11 +32,13 @@ DOCUMENTED = {
         "--trust-model",
     }
     | {"--no-guarantee", "--adapt", "--max-change", "--time-limit", "--freeze", "--min-size"}
-    | {"--min-evidence", "--save-changes", "--dry-run", "--only-verified"},
+    | {"--min-evidence", "--save-changes", "--dry-run", "--only-verified"}
+    | {"--figure", "--diagram", "--overlay", "--surface", "--report"},
     "segment": CASES | {"--save-probabilities", "--trust-model"},
     "barcode": CASES - {"--output"}
     | {"--input-type", "--betti", "--betti-csv", "--label", "--threshold", "--min-persistence", "--csv"}
-    | {"--connectivity", "--prior", "--strict", "--write-csv", "--like", "--logits", "--trust-model"},
+    | {"--connectivity", "--prior", "--strict", "--write-csv", "--like", "--logits", "--trust-model"}
+    | {"--figure", "--diagram"},
     "train": {"--output", "--dimensions", "--labels", "--spacing", "--patch-size", "--loss", "--epochs"}
     | {"--batch-size", "--learning-rate", "--augment", "--no-augment", "--licence", "--device", "--seed"}
     | {"--overwrite", "--json", "--quiet", "--patience", "--betti", "--betti-csv", "--prior", "--resume"}

@@ -20,6 +20,14 @@ NEGLIGIBLE = 0.01
 MARGIN = 8
 """Voxels added around that box on every side, so that pieces have room to grow."""
 
+OnStep = Callable[[int, tuple[tuple[int, ...], ...]], None]
+"""Told after each look at a prediction: steps taken, and the Betti numbers of every constraint."""
+
+
+def unheard(steps: int, betti: tuple[tuple[int, ...], ...]) -> None:
+    """Tells nobody."""
+
+
 End = Literal["met", "steps", "deadline", "outgrown", "diverged"]
 """Why a descent ended: the prior is met, all steps are taken, time is up, a region has reached the edge of
 its box, or a step led to numbers that are not finite."""
@@ -68,6 +76,7 @@ class Descent:
         best: The best state so far, and the one that changes are measured from.
         temperature: Logits are divided by this before they become probabilities.
         deadline: On the clock of `time.perf_counter`; no step begins after it.
+        on_step: Told how it goes.
         steps: Taken so far.
     """
 
@@ -77,6 +86,7 @@ class Descent:
     best: Best
     temperature: float = 1.0
     deadline: float | None = None
+    on_step: OnStep = unheard
     steps: int = 0
     _volume: int = field(init=False)
 
@@ -111,6 +121,7 @@ class Descent:
             crop = box_around(is_likely(probabilities.detach(), self.prior), MARGIN)
             topology = evaluate(probabilities[(slice(None), *crop)], self.prior, self.connectivity)
             self.best.offer(logits, topology.error, box)
+            self.on_step(self.steps, topology.betti)
             if topology.error == 0:
                 return "met"
             if self.steps >= last_step:

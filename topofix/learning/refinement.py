@@ -29,7 +29,17 @@ from torch import Tensor, nn
 
 from topofix.learning.adaptation import adapted_weights
 from topofix.learning.boxes import Box, box_around, inner_edges, padding
-from topofix.learning.descent import MARGIN, Best, Descent, End, is_likely, labels_of, prior_labels
+from topofix.learning.descent import (
+    MARGIN,
+    Best,
+    Descent,
+    End,
+    OnStep,
+    is_likely,
+    labels_of,
+    prior_labels,
+    unheard,
+)
 from topofix.learning.inference import Grid, forward
 from topofix.learning.network import NetworkConfig
 from topofix.records import SMOOTHING, RefinementOptions
@@ -75,6 +85,7 @@ def refine_weights(
     *,
     frozen: Tensor | None = None,
     deadline: float | None = None,
+    on_step: OnStep = unheard,
 ) -> Refinement:
     """Eq. 5 on a copy of the network, whose normalisation statistics stay frozen.
 
@@ -97,6 +108,7 @@ def refine_weights(
         connectivity: Of the foreground.
         frozen: Voxels whose label must not change, boolean (*S).
         deadline: On the clock of `time.perf_counter`; no step begins after it.
+        on_step: Told how it goes.
 
     Raises:
         InvalidOption: The network does not tell what `options.adapt` names.
@@ -113,7 +125,7 @@ def refine_weights(
     start = grid.to_image(whole.float().cpu())
     temperature = _temperature(start)
     best = Best(start)
-    descent = Descent(prior, connectivity, options.topology_weight, best, temperature, deadline)
+    descent = Descent(prior, connectivity, options.topology_weight, best, temperature, deadline, on_step)
     optimiser = torch.optim.Adam(weights, options.weights_learning_rate)
     seen = plain = whole.float().cpu()  # the whole as the copy has it now
     predicted = start
@@ -164,6 +176,7 @@ def refine_voxels(
     *,
     frozen: Tensor | None = None,
     deadline: float | None = None,
+    on_step: OnStep = unheard,
 ) -> Refinement:
     """Eq. 5 on free logits, smoothed by a Gaussian whose width is annealed.
 
@@ -175,6 +188,7 @@ def refine_voxels(
         spacing: mm per axis; the Gaussian is round in mm, and its width counts in voxels of the finest axis.
         frozen: Voxels whose label must not change, boolean (*S).
         deadline: On the clock of `time.perf_counter`; no step begins after it.
+        on_step: Told how it goes.
 
     Example:
         >>> p = torch.full((12, 12), 0.1)
@@ -186,7 +200,7 @@ def refine_voxels(
     temperature = _temperature(logits.detach())
     start = _tempered(logits.detach(), temperature)
     best = Best(start)
-    descent = Descent(prior, connectivity, options.topology_weight, best, deadline=deadline)
+    descent = Descent(prior, connectivity, options.topology_weight, best, deadline=deadline, on_step=on_step)
     state = start.clone()
     likely = is_likely(torch.softmax(start, 0), prior)
     size = likely.shape

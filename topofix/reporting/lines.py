@@ -1,5 +1,6 @@
 """One line per case: what a person reads while a batch runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from topofix.outcomes import UNMET, Outcome
@@ -64,3 +65,31 @@ def _change(part: Topology) -> str:
 def _amount(record: Record) -> str:
     planar = all(part.slice is None and len(part.after) == 2 for part in record.topology)
     return f"{record.voxels_changed * record.voxel_volume:.5g} {'mm²' if planar else 'mm³'}"
+
+
+def progress_line(
+    name: str,
+    index: int | None,
+    stage: str,
+    steps: int,
+    numbers: Sequence[tuple[tuple[int, ...], str]],
+    seconds: float,
+) -> str:
+    """Where a case is.
+
+    Args:
+        name: The case's.
+        index: The slice; None for the whole.
+        stage: The one under way.
+        steps: Taken in it.
+        numbers: For each constraint the Betti numbers now, and what they are to become.
+        seconds: Since the case began.
+
+    Example:
+        >>> progress_line("scan.nii.gz", 3, "voxels", 12, [((2, 0), "1,0")], 3.24)
+        'scan.nii.gz, slice 3: voxels, step 12; 2,0 -> 1,0; 3.2 s'
+    """
+    place = name if index is None else f"{name}, slice {index}"
+    where = f"{stage}, step {steps}" if steps else stage
+    betti = "  ".join(f"{betti_text(now)} -> {wanted}" for now, wanted in numbers)
+    return f"{place}: {where}; {betti}; {seconds:.1f} s"

@@ -1,0 +1,45 @@
+"""The page of all cases of a run, from their Records and the pictures that lie beside their own pages."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from topofix.drawings import Drawings
+from topofix.outputs import write_text
+from topofix.records import Record
+
+
+def write_index(path: Path, records: Sequence[Record], drawings: Sequence[Drawings]) -> None:
+    """Writes the page of a cohort.
+
+    Args:
+        path: The file, in the folder that the pages of the cases lie under.
+        records: One per case.
+        drawings: Theirs; a case without a page, because it failed, has a row without a link.
+
+    Raises:
+        UnwritableFile: Its folder cannot be written to.
+    """
+    from topofix.reporting.cohort import CohortRow, cohort_page
+
+    rows = []
+    for record, drawn in zip(records, drawings, strict=True):
+        thumbnail, link = None, None
+        if "report" in record.outputs and drawn.report is not None:
+            link = str(drawn.report.relative_to(path.parent))
+        if "thumbnail" in record.outputs and drawn.thumbnail is not None:
+            thumbnail = drawn.thumbnail.read_bytes()
+        rows.append(CohortRow(record, thumbnail, link))
+    write_text(path, cohort_page(rows))
+
+
+def typed(arguments: Sequence[str]) -> str:
+    """A command as it was typed, but for its folders, which may be named after patients.
+
+    Example:
+        >>> typed(["/usr/bin/topofix", "refine", "/data/Jane Doe/scan 1.nii.gz", "--betti", "1,0,0"])
+        "topofix refine 'scan 1.nii.gz' --betti 1,0,0"
+    """
+    without = [re.sub(r"^(--[\w-]+=)?.*[/\\]([^/\\])", r"\1\2", part.rstrip("/\\")) for part in arguments[1:]]
+    return shlex.join(["topofix", *without])
