@@ -15,17 +15,16 @@ Only the longest bars are drawn, and the others are counted, so that 100,000 bar
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from topofix.errors import InvalidArray
 from topofix.records import Topology
+from topofix.reporting.barcode_axes import Chosen, Side, Style, draw_bars, draw_diagram, draw_legend
 from topofix.reporting.canvas import FileType, drawing, saved, shown
 from topofix.reporting.distances import distances
 from topofix.reporting.lines import betti_text
-from topofix.reporting.palette import DIMENSIONS, THRESHOLD
 from topofix.topology.bars import Bars
 from topofix.topology.priors import Prior
 
@@ -41,22 +40,19 @@ LONGEST_ALONE, LONGEST = 12, 6
 MOST_ASKED = 40
 """Where more bars are asked for than that, these are shown: at most so many per dimension."""
 
-MOST_POINTS = 500
-"""Points per dimension of a persistence diagram; shorter ones lie on its diagonal, as far as one can see."""
-
 _SLOT = 0.13  # inches from one bar to the next
 _ROOM = 2  # bars that a dimension takes at least
-
-Chosen = npt.NDArray[np.bool_]
+_ROW = {1: 0.7, 2: 1.05}  # inches of a row beside its bars, by the number of its columns
+_DIAGRAM = (4.5, 3.6)  # inches of a row that stands alone, and of one among several
+_WIDTH = {"bars": {1: 6.4, 2: 10.0}, "diagram": {1: 6.4, 2: 8.8}}  # inches of a figure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
-    """One region in one image or slice: its barcodes, before and maybe after, and what was asked."""
+    """One region in one image or slice: what was asked, and its barcodes, before and maybe after."""
 
     part: Topology
-    bars: tuple[Bars, ...]
-    asked: tuple[Chosen, ...]
+    bars: Sequence[Bars]
 
 
 def draw_barcodes(
@@ -66,7 +62,7 @@ def draw_barcodes(
     kind: FileType = "png",
     *,
     name: str = "",
-    style: Literal["bars", "diagram"] = "bars",
+    style: Style = "bars",
     threshold: float = 0.5,
     most: int = MOST_ROWS,
 ) -> bytes:
@@ -104,14 +100,9 @@ def draw_barcodes(
     if not topology or any(len(side) != len(topology) for side in sides):
         counts = " and ".join(str(len(side)) for side in sides)
         raise InvalidArray(f"barcodes: expected one for each of {len(topology)} regions, got {counts}")
-    every = [
-        _Row(part, bars, tuple(asked_for(some, part.requested, threshold) for some in bars))
-        for part, *bars_ in zip(topology, *sides, strict=True)
-        for bars in [tuple(bars_)]
-    ]
-    rows = _most_changed(every, most)
+    rows = _most_changed([_Row(part, bars) for part, *bars in zip(topology, *sides, strict=True)], most)
     with drawing():
-        figure = _drawn(rows, len(every), shown(name), style, threshold)
+        figure = _drawn(rows, len(topology), shown(name), style, threshold)
         return saved(figure, kind)
 
 
@@ -183,37 +174,48 @@ def _change(row: _Row) -> tuple[int, float]:
     return counts, moved
 
 
-def _drawn(rows: Sequence[_Row], total: int, name: str, style: str, threshold: float) -> Any:
+def _drawn(rows: Sequence[_Row], total: int, name: str, style: Style, threshold: float) -> Any:
     """The whole figure."""
     from matplotlib.figure import Figure
 
     longest = LONGEST_ALONE if len(rows) == 1 else LONGEST
-    slots = [_slots(row, longest) for row in rows]
+    sides = [[_side(bars, row.part, longest, threshold) for bars in row.bars] for row in rows]
+    slots = [_slots(row) for row in sides]
     columns = len(rows[0].bars)
+    heights = [_DIAGRAM[len(rows) > 1]] * len(rows)
     if style == "bars":
-        heights = [(0.7, 1.05)[columns - 1] + _SLOT * sum(row) for row in slots]
-    else:
-        heights = [4.3] * len(rows)
+        heights = [_ROW[columns] + _SLOT * sum(row) for row in slots]
     title = [name] if name else []
     if total > len(rows):
         title.append(_left_out(rows, total))
-    width = {1: 6.4, 2: 10.0}[columns]
-    height = sum(heights) + 0.6 + 0.2 * len(title)
-    figure = Figure(figsize=(width, height), layout="constrained")
+    size = _WIDTH[style][columns], sum(heights) + 0.6 + 0.2 * len(title)
+    figure = Figure(figsize=size, layout="constrained")
     if title:
         figure.suptitle("\n".join(title), fontsize=10)
-    bands: Any = figure.subfigures(len(rows), 1, height_ratios=heights)
-    for band, row, room in zip(np.atleast_1d(bands), rows, slots, strict=True):
+    bands: Any = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False).ravel()
+    for band, row, both, room in zip(bands, rows, sides, slots, strict=True):
         band.suptitle(_heading(row), x=0.01, ha="left", fontsize=9, linespacing=1.4)
-        axes = band.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
-        for k, (one, bars, asked) in enumerate(zip(axes, row.bars, row.asked, strict=True)):
+        every = band.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
+        for k, (axes, side) in enumerate(zip(every, both, strict=True)):
             if style == "bars":
-                _draw_bars(one, bars, asked, room, threshold)
+                draw_bars(axes, side, room, _names(row), threshold)
             else:
-                _draw_diagram(one, bars, asked, threshold)
-            one.set_title(_verdict(row, k), loc="left")
-    _legend(figure, rows, style, threshold)
+                draw_diagram(axes, side, threshold)
+            axes.set_title(_verdict(row, k), loc="left")
+    draw_legend(figure, style, _names(rows[0]), _emphasis(rows, threshold), threshold)
     return figure
+
+
+def _names(row: _Row) -> tuple[str, ...]:
+    """What is counted in each dimension."""
+    return FEATURES[len(row.part.before)]
+
+
+def _emphasis(rows: Sequence[_Row], threshold: float) -> tuple[str, str]:
+    """What thick and thin bars are."""
+    if any(row.part.requested for row in rows):
+        return "asked for", "not asked for"
+    return f"counts at {threshold:g}", "does not count"
 
 
 def _heading(row: _Row) -> str:
@@ -221,7 +223,7 @@ def _heading(row: _Row) -> str:
     text = place(row.part) + (f": asked for {row.part.requested}" if row.part.requested else "")
     if len(row.bars) == 1:
         return text
-    names = FEATURES[len(row.part.before)]
+    names = _names(row)
     moved = distances(*row.bars)
     bottleneck = ", ".join(f"{what} {d.bottleneck:.2f}" for d, what in zip(moved, names, strict=True))
     wasserstein = ", ".join(f"{what} {d.wasserstein:.2f}" for d, what in zip(moved, names, strict=True))
@@ -230,11 +232,11 @@ def _heading(row: _Row) -> str:
 
 def _left_out(rows: Sequence[_Row], total: int) -> str:
     """Which of all barcodes are drawn."""
-    part, columns = rows[0].part, len(rows[0].bars)
-    if not _telling(part):
-        which = "the first"
+    telling, alone = _telling(rows[0].part), len(rows[0].bars) == 1
+    if alone:
+        which = "not as asked" if telling else "the first"
     else:
-        which = "not as asked" if columns == 1 else "wrong before or different after, most changed first"
+        which = ("wrong before or different after, " if telling else "") + "most changed first"
     return f"{len(rows)} of {total} barcodes ({which}); {total - len(rows)} are left out"
 
 
@@ -247,95 +249,17 @@ def _verdict(row: _Row, side: int) -> str:
     return f"{when}Betti numbers {betti_text(counts)}{verdict}"
 
 
-def _shown_bars(bars: Bars, asked: Chosen, dimension: int, longest: int) -> tuple[npt.NDArray[np.intp], int]:
-    """Indices of the bars of one dimension that are drawn, and how many there are."""
-    own = np.flatnonzero(bars.barcode.dimension == dimension)
-    return own[: max(longest, min(int(asked[own].sum()), MOST_ASKED))], len(own)
+def _side(bars: Bars, part: Topology, longest: int, threshold: float) -> Side:
+    """A barcode with what is asked for, and the longest bars of each dimension."""
+    asked = asked_for(bars, part.requested, threshold)
+    drawn = []
+    for dimension in range(len(bars.shape)):
+        own = np.flatnonzero(bars.barcode.dimension == dimension)
+        drawn.append(own[: max(longest, min(int(asked[own].sum()), MOST_ASKED))])
+    return Side(bars, asked, tuple(drawn))
 
 
-def _slots(row: _Row, longest: int) -> list[int]:
+def _slots(sides: Sequence[Side]) -> list[int]:
     """How many lines each dimension takes up: its bars, one for the count of the others, and a gap."""
-    sizes = []
-    for dimension in range(len(row.part.before)):
-        both = zip(row.bars, row.asked, strict=True)
-        drawn = [len(_shown_bars(*side, dimension, longest)[0]) for side in both]
-        sizes.append(max(*drawn, _ROOM) + 2)
-    return sizes
-
-
-def _draw_bars(axes: Any, bars: Bars, asked: Chosen, slots: Sequence[int], threshold: float) -> None:
-    """One barcode; each dimension begins at the same height before and after."""
-    from matplotlib.collections import LineCollection
-
-    ends = np.cumsum([0, *slots])
-    names = FEATURES[len(bars.shape)]
-    axes.axvline(threshold, color=THRESHOLD, linewidth=1, linestyle="--", zorder=0)
-    for dimension, (colour, top) in enumerate(zip(DIMENSIONS, ends[:-1], strict=False)):
-        index, count = _shown_bars(bars, asked, dimension, slots[dimension] - 2)
-        heights = top + np.arange(len(index))
-        corners = np.stack([bars.births[index], heights, bars.deaths[index], heights], axis=1)
-        lines = corners.reshape(-1, 2, 2)
-        thick = asked[index]
-        axes.add_collection(LineCollection(list(lines[thick]), colors=colour, linewidths=5, capstyle="butt"))
-        axes.add_collection(
-            LineCollection(list(lines[~thick]), colors=colour, linewidths=2.5, alpha=0.5, capstyle="butt")
-        )
-        if count > len(index) or not count:
-            text = f"and {count - len(index):,} shorter" if count else "none"
-            axes.text(1, top + len(index), text, color=colour, fontsize=8, va="center")
-        if dimension:
-            axes.axhline(top - 1, color=THRESHOLD, linewidth=0.5, alpha=0.5)
-    axes.set_xlim(1.01, -0.01)
-    axes.set_ylim(ends[-1] - 1, -1)
-    middles = ends[:-1] + np.array(slots) / 2 - 1
-    axes.set_yticks(middles, names)
-    for tick, colour in zip(axes.get_yticklabels(), DIMENSIONS, strict=False):
-        tick.set_color(colour)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("filtration value (probability)")
-
-
-def _draw_diagram(axes: Any, bars: Bars, asked: Chosen, threshold: float) -> None:
-    """One persistence diagram; features that count at the threshold lie in its upper left."""
-    axes.plot([1, 0], [1, 0], color=THRESHOLD, linewidth=1)
-    for line in (axes.axvline, axes.axhline):
-        line(threshold, color=THRESHOLD, linewidth=1, linestyle="--", zorder=0)
-    for dimension, colour in enumerate(DIMENSIONS[: len(bars.shape)]):
-        index = np.flatnonzero(bars.barcode.dimension == dimension)[:MOST_POINTS]
-        thick = asked[index]
-        births, deaths = bars.births[index], bars.deaths[index]
-        axes.scatter(births[~thick], deaths[~thick], s=14, color=colour, alpha=0.5, linewidths=0)
-        style = {"edgecolors": "black", "linewidths": 0.8, "zorder": 3, "clip_on": False}
-        axes.scatter(births[thick], deaths[thick], s=60, color=colour, **style)
-    axes.set_xlim(1.01, -0.01)
-    axes.set_ylim(1.01, -0.01)
-    axes.set_aspect("equal")
-    axes.set_xlabel("birth (probability)")
-    axes.set_ylabel("death (probability)")
-
-
-def _legend(figure: Any, rows: Sequence[_Row], style: str, threshold: float) -> None:
-    """What colours, widths and the line mean, below."""
-    from matplotlib.lines import Line2D
-
-    rank, columns = len(rows[0].part.before), len(rows[0].bars)
-    asked = any(row.part.requested for row in rows)
-    texts = ("asked for", "not asked for") if asked else (f"counts at {threshold:g}", "does not count")
-    names = zip(FEATURES[rank], DIMENSIONS, strict=False)
-    if style == "bars":
-        handles = [Line2D([], [], color=colour, linewidth=5, label=name) for name, colour in names]
-        handles += [
-            Line2D([], [], color="black", linewidth=5, label=texts[0]),
-            Line2D([], [], color="black", linewidth=2.5, alpha=0.5, label=texts[1]),
-        ]
-    else:
-        dots: dict[str, Any] = {"linestyle": "", "marker": "o"}
-        handles = [Line2D([], [], color=colour, label=name, **dots) for name, colour in names]
-        handles += [
-            Line2D([], [], color="black", markersize=8, label=texts[0], **dots),
-            Line2D([], [], color="black", markersize=4, alpha=0.5, label=texts[1], **dots),
-        ]
-    line: dict[str, Any] = {"color": THRESHOLD, "linewidth": 1, "linestyle": "--"}
-    handles.append(Line2D([], [], label=f"threshold {threshold:g}", **line))
-    across = 6 if columns == 2 else {2: 3, 3: 2}[rank]  # so that the dimensions stand together
-    figure.legend(handles=handles, loc="outside lower center", ncols=across, frameon=False)
+    every = zip(*(side.drawn for side in sides), strict=True)
+    return [max(*map(len, drawn), _ROOM) + 2 for drawn in every]

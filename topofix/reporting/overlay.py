@@ -1,23 +1,22 @@
 """A scan in grey with its labels before and after, what was removed and added, and a number at each feature.
 
-The slices where most changed are drawn, in the order in which they lie, all cut to the same window around
-the labels. Axes are those of the array, in mm from the middle of its first voxel: its rows run down and its
-columns to the right, whichever way the patient lay.
+The slices where most changed and those that hold a corrected feature are drawn, in the order in which they
+lie, all cut to the same window around the labels. Axes are those of the array, in mm from the middle of its
+first voxel: its rows run down and its columns to the right, whichever way the patient lay.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from topofix.records import ChangeRow
 from topofix.reporting.canvas import FileType, drawing, saved, shown
 from topofix.reporting.figures import FEATURES
 from topofix.reporting.lines import betti_text
 from topofix.reporting.palette import ADDED, RELABELLED, REMOVED, label_colour
-from topofix.reporting.scene import Labels, Scene
+from topofix.reporting.panels import Panel, cut_panel, draw_panel, grey_limits, window_of
+from topofix.reporting.scene import Scene
 
 MOST_SLICES = 6
 """In one figure."""
@@ -25,51 +24,8 @@ MOST_SLICES = 6
 MOST_FEATURES = 20
 """Rows of the table; as many are numbered in the image."""
 
-MARGIN = 10.0
-"""mm around the labels, or a quarter of their extent if that is more."""
-
-WINDOW = (1.0, 99.0)
-"""Percentiles of the scan that are drawn black and white."""
-
-_FINE = 8
-"""Points per voxel side along a contour, so that it follows the voxels' sides and not their middles."""
-
+_BESIDE, _BELOW = 0.6, 0.6  # inches that a panel's numbers take up on its left, and below and above
 _COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2}  # of panels, by their number; three for more
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Panel:
-    """One slice, or the whole 2-D image, cut to the window.
-
-    Attributes:
-        index: The slice; None for a 2-D image.
-        image: (rows, columns).
-        before: Its labels before, (rows, columns).
-        after: The same after.
-        corner: Indices of its first voxel.
-        spacing: mm per axis.
-        features: Those that lie here, with their numbers and places in the image's two axes.
-    """
-
-    index: int | None
-    image: npt.NDArray[Any]
-    before: Labels
-    after: Labels
-    corner: tuple[int, int]
-    spacing: tuple[float, float]
-    features: tuple[tuple[int, tuple[int, int]], ...]
-
-    @property
-    def extent(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom and top in mm."""
-        (top, left), (height, width) = self.corner, self.image.shape
-        rows, columns = self.spacing
-        return (
-            (left - 0.5) * columns,
-            (left + width - 0.5) * columns,
-            (top + height - 0.5) * rows,
-            (top - 0.5) * rows,
-        )
 
 
 def draw_overlay(scene: Scene, kind: FileType = "png", most: int = MOST_SLICES) -> bytes:
@@ -84,99 +40,71 @@ def draw_overlay(scene: Scene, kind: FileType = "png", most: int = MOST_SLICES) 
         The bytes of the file; the same for the same scene.
     """
     indices = chosen_slices(scene, most)
-    here, features = set(indices), []
-    for row in scene.record.changes:
-        if scene.image.ndim == 2 or row.voxel[scene.slice_axis] in here:
-            features.append(row)
+    features = [row for row in scene.record.changes if _slice(scene, row) in indices]
     elsewhere = len(scene.record.changes) - len(features)
-    planes: list[int | None] = [*indices] or [None]
-    panels = [_panel(scene, index, features[:MOST_FEATURES]) for index in planes]
+    numbered = features[:MOST_FEATURES]
+    window = window_of(scene, numbered)
+    panels = [cut_panel(scene, index, window, numbered) for index in indices]
     with drawing():
-        return saved(_drawn(scene, panels, features, elsewhere), kind)
+        return saved(_drawn(scene, panels, numbered, len(features) - len(numbered), elsewhere), kind)
 
 
-def chosen_slices(scene: Scene, most: int = MOST_SLICES) -> list[int]:
-    """The slices of a volume where most voxels changed, in order; none of a 2-D image.
+def chosen_slices(scene: Scene, most: int = MOST_SLICES) -> Sequence[int | None]:
+    """The slices of a volume that are drawn, in order; of a 2-D image None, which stands for all of it.
 
-    Where nothing changed at all, the one with most labelled voxels.
+    The first of them is where most voxels changed. Slices that hold a component, hole, tunnel or void that
+    came or went follow, and then the others, each by how much changed. Where nothing changed at all, it is
+    the slice with most labelled voxels.
     """
     if scene.image.ndim == 2:
-        return []
+        return [None]
     others = tuple(axis for axis in range(3) if axis != scene.slice_axis)
     changed = (scene.before != scene.after).sum(others)
     if not changed.any():
         return [int((scene.after > 0).sum(others).argmax())]
-    order = np.argsort(-changed, kind="stable")[:most]
-    return sorted(int(index) for index in order if changed[index])
+    telling = {_slice(scene, row) for row in scene.record.changes if row.dimension is not None}
+    telling.add(int(changed.argmax()))
+    order = sorted(np.flatnonzero(changed).tolist(), key=lambda k: (k in telling, changed[k]), reverse=True)
+    return sorted(order[:most])
 
 
-def _panel(scene: Scene, index: int | None, features: Sequence[ChangeRow]) -> _Panel:
-    """One slice with its features."""
-    axes = _axes(scene)
-    window = _window(scene, axes)
-    arrays: tuple[npt.NDArray[Any], ...] = (scene.image, scene.before, scene.after)
-    image, before, after = (
-        (array if index is None else np.take(array, index, scene.slice_axis))[window] for array in arrays
-    )
-    places = tuple(
-        (number, (row.voxel[axes[0]], row.voxel[axes[1]]))
-        for number, row in enumerate(features, 1)
-        if index is None or row.voxel[scene.slice_axis] == index
-    )
-    corner = (window[0].start, window[1].start)
-    spacing = (scene.spacing[axes[0]], scene.spacing[axes[1]])
-    return _Panel(index, image, before, after, corner, spacing, places)
+def _slice(scene: Scene, row: ChangeRow) -> int | None:
+    """The slice that a feature is marked on; None in a 2-D image."""
+    return None if scene.image.ndim == 2 else row.voxel[scene.slice_axis]
 
 
-def _axes(scene: Scene) -> tuple[int, int]:
-    """The two axes of an image or a slice: down and to the right."""
-    rank = scene.image.ndim
-    down, right = (axis for axis in range(rank) if rank == 2 or axis != scene.slice_axis)
-    return down, right
-
-
-def _window(scene: Scene, axes: tuple[int, int]) -> tuple[slice, slice]:
-    """The labels before and after with a margin, the same in every slice; everything without labels."""
-    labelled = (scene.before > 0) | (scene.after > 0)
-    ranges = []
-    for axis in axes:
-        size, step = labelled.shape[axis], scene.spacing[axis]
-        others = tuple(other for other in range(labelled.ndim) if other != axis)
-        found = np.flatnonzero(labelled.any(others))
-        first, last = (int(found[0]), int(found[-1])) if len(found) else (0, size - 1)
-        margin = int(np.ceil(max(MARGIN / step, (last - first) / 4)))
-        ranges.append(slice(max(first - margin, 0), min(last + 1 + margin, size)))
-    return ranges[0], ranges[1]
-
-
-def _drawn(scene: Scene, panels: Sequence[_Panel], features: Sequence[ChangeRow], elsewhere: int) -> Any:
+def _drawn(
+    scene: Scene, panels: Sequence[Panel], features: Sequence[ChangeRow], more: int, elsewhere: int
+) -> Any:
     """The whole figure: panels, what their colours mean, and the table of features."""
     from matplotlib.figure import Figure
 
     columns = _COLUMNS.get(len(panels), 3)
     rows = -(-len(panels) // columns)
     left, right, bottom, top = panels[0].extent
-    shape = (bottom - top) / (right - left)
     width = max(6.4, 3.3 * columns)
-    panel = float(np.clip(shape * width / columns, 1.5, 6.0)) + 0.75
-    listed = min(len(features), MOST_FEATURES)
-    table = 0.2 * (listed + 2) + 0.3 if listed else 0.0
+    tall = float(np.clip((width / columns - _BESIDE) * (bottom - top) / (right - left), 1.5, 6.0))
+    headings = [_heading(scene, panel) for panel in panels]
+    tall += _BELOW + 0.17 * max(map(len, headings))
+    table = 0.2 * (len(features) + 2) + 0.3 if features else 0.0
     title = _title(scene)
-    above = 0.2 * len(title) + 0.1
-    figure = Figure(figsize=(width, rows * panel + table + above + 0.7), layout="constrained")
+    height = rows * tall + table + 0.2 * len(title) + 0.6
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle("\n".join(title), fontsize=10)
     bands: Any = [figure]
-    if listed:
-        bands = figure.subfigures(2, 1, height_ratios=[rows * panel + 0.3, table])
+    if features:
+        bands = figure.subfigures(2, 1, height_ratios=[rows * tall + 0.3, table])
     every = bands[0].subplots(rows, columns, squeeze=False).ravel()
-    limits = _limits(scene.image)
-    for axes, one in zip(every, panels, strict=False):
-        _draw_panel(axes, one, scene, limits)
+    colours = {value: label_colour(value) for value in sorted(scene.labels)}
+    limits = grey_limits(panels)
+    for axes, panel, heading in zip(every, panels, headings, strict=False):
+        draw_panel(axes, panel, colours, limits)
+        axes.set_title("\n".join(heading), loc="left")
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     _legend(bands[0], scene, panels)
-    if listed:
-        _table(bands[1], scene, features[:MOST_FEATURES], len(features) - listed, elsewhere)
+    if features:
+        _table(bands[1], scene, features, more, elsewhere)
     return figure
 
 
@@ -203,103 +131,22 @@ def _unit(scene: Scene) -> str:
     return "pixels" if scene.image.ndim == 2 else "voxels"
 
 
-def _limits(image: npt.NDArray[Any]) -> tuple[float, float]:
-    """The values that are drawn black and white."""
-    low, high = np.nanpercentile(image, WINDOW)
-    return float(low), float(high if high > low else low + 1)
-
-
-def _draw_panel(axes: Any, panel: _Panel, scene: Scene, limits: tuple[float, float]) -> None:
-    """One slice: the scan, the changed voxels, the contours, the features' numbers."""
-    from matplotlib import colors
-
-    low, high = limits
-    axes.imshow(panel.image, cmap="gray", vmin=low, vmax=high, extent=panel.extent, interpolation="nearest")
-    kinds = _kinds(panel)
-    if kinds.any():
-        shades = colors.ListedColormap([REMOVED, ADDED, RELABELLED])
-        seen = np.ma.masked_equal(kinds, 0)
-        axes.imshow(seen, shades, vmin=1, vmax=3, extent=panel.extent, interpolation="nearest", alpha=0.75)
-    for value in sorted(scene.labels):
-        for labels, style in ((panel.after, "solid"), (panel.before, "dashed")):
-            _contour(axes, labels == value, panel, label_colour(value), style)
-    _mark(axes, panel)
-    left, right, bottom, top = panel.extent
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top)
-    down, across = _axes(scene)
-    axes.set_xlabel(f"axis {across} (mm)")
-    axes.set_ylabel(f"axis {down} (mm)")
-    if panel.index is not None:
-        axes.set_title("\n".join(_panel_title(scene, panel)), loc="left")
-
-
-def _kinds(panel: _Panel) -> npt.NDArray[np.uint8]:
-    """Where a label went (1), came (2) or gave way to another (3); 0 elsewhere."""
-    before, after = panel.before, panel.after
-    kinds = np.select([before == after, after == 0, before == 0], [0, 1, 2], 3)
-    return kinds.astype(np.uint8)
-
-
-def _contour(axes: Any, mask: npt.NDArray[np.bool_], panel: _Panel, colour: str, style: str) -> None:
-    """The outline of a mask along the sides of its voxels, closed where it meets the border."""
-    if not mask.any():
-        return
-    fine = np.pad(np.kron(mask, np.ones((_FINE, _FINE))), 1)
-    left, right, bottom, top = panel.extent
-    y, x = (
-        first + (np.arange(count) - 0.5) / (count - 2) * (last - first)
-        for first, last, count in ((top, bottom, fine.shape[0]), (left, right, fine.shape[1]))
-    )
-    axes.contour(x, y, fine, [0.5], colors=["black"], linewidths=2.2, alpha=0.4)
-    axes.contour(x, y, fine, [0.5], colors=[colour], linewidths=1.3, linestyles=style)
-
-
-def _mark(axes: Any, panel: _Panel) -> None:
-    """A ring at each feature and its number beside it, where it is farthest from the others."""
-    left, right, bottom, top = panel.extent
-    away = 0.08 * max(right - left, bottom - top)
-    turns = np.arange(12) * np.pi / 6 + np.pi / 4
-    steps = away * np.stack([np.cos(turns), np.sin(turns)], axis=1)
-    spots = [np.array([x * panel.spacing[1], y * panel.spacing[0]]) for _, (y, x) in panel.features]
-    taken = list(spots)
-    for (number, _), spot in zip(panel.features, spots, strict=True):
-        choices = spot + steps
-        inside = (choices > (left + away / 2, top + away / 2)) & (
-            choices < (right - away / 2, bottom - away / 2)
-        )
-        room = np.min([np.hypot(*(choices - other).T) for other in taken], axis=0)
-        best = choices[np.argmax(np.where(inside.all(1), room, -1.0))]
-        taken.append(best)
-        axes.plot(*spot, marker="o", markersize=5, markerfacecolor="none", color="white", zorder=5)
-        axes.annotate(
-            str(number),
-            spot,
-            best,
-            color="black",
-            fontsize=8,
-            ha="center",
-            va="center",
-            zorder=6,
-            bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "black"},
-            arrowprops={"arrowstyle": "-", "color": "white", "shrinkB": 3},
-        )
-
-
-def _panel_title(scene: Scene, panel: _Panel) -> list[str]:
-    """Which slice, how much changed in it, and its Betti numbers where it has a prior."""
+def _heading(scene: Scene, panel: Panel) -> list[str]:
+    """Which slice, how much changed in it, and its Betti numbers where it has a prior; nothing in 2-D."""
+    if panel.index is None:
+        return []
     changed = np.count_nonzero(np.moveaxis(scene.before != scene.after, scene.slice_axis, 0)[panel.index])
     lines = [f"slice {panel.index} of axis {scene.slice_axis}: {changed:,} voxels changed"]
     parts = [part for part in scene.record.topology if part.slice == panel.index]
     return lines + [f"{shown(part.region)} {_counts(part.before, part.after)}" for part in parts]
 
 
-def _legend(figure: Any, scene: Scene, panels: Sequence[_Panel]) -> None:
+def _legend(figure: Any, scene: Scene, panels: Sequence[Panel]) -> None:
     """What the colours and line styles mean, below the panels."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    present = {int(kind) for panel in panels for kind in np.unique(_kinds(panel))}
+    present = {int(kind) for panel in panels for kind in np.unique(panel.kinds)}
     fills = {1: (REMOVED, "removed"), 2: (ADDED, "added"), 3: (RELABELLED, "another label")}
     handles: list[Any] = [
         Patch(color=c, alpha=0.75, label=text) for k, (c, text) in fills.items() if k in present
