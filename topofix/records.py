@@ -32,6 +32,9 @@ Adapt = Literal["all", "decoder", "head"]
 InputType = Literal["image", "probabilities", "labels"]
 Connectivity = Literal["full", "face"]
 
+MOST_VOXELS = 2**28
+"""Of an image that is read unless more are allowed: 512 x 512 x 1,024."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
@@ -115,6 +118,11 @@ class CaseOptions:
         save_changes: Write a label map of what was changed beside the label map.
         dry_run: Refine and verify, but write nothing.
         only_verified: Write nothing where the requested topology was not reached.
+        max_voxels: An image of more voxels is refused before memory is taken for it; of all channels and
+            frames together.
+
+    Raises:
+        InvalidOption: A limit below 1.
     """
 
     input_type: InputType = "image"
@@ -133,6 +141,11 @@ class CaseOptions:
     save_changes: bool = False
     dry_run: bool = False
     only_verified: bool = False
+    max_voxels: int = MOST_VOXELS
+
+    def __post_init__(self) -> None:
+        if self.max_voxels < 1:
+            raise InvalidOption(f"--max-voxels: expected 1 or more, got {self.max_voxels}")
 
 
 SMOOTHING = {2: (4.0, 2.0, 1.0, 0.0), 3: (1.0, 0.0)}
