@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from topofix import cohort
-from topofix.batch import Wishes, plan_drawings, plan_jobs
+from topofix.jobs import Wishes, plan_drawings, plan_jobs
 from topofix.imaging.tables import read_priors
 from topofix.pipeline import refine
 from topofix.records import CaseOptions
@@ -48,7 +48,7 @@ def cohort_of_samples(folder: Path) -> Path:
         )
         for job, drawings in zip(jobs, planned, strict=True)
     ]
-    cohort.write_index(index, records, planned)
+    cohort.write_index(index, list(zip(records, planned, strict=True)))
     return index
 
 

@@ -1,5 +1,6 @@
 """Which drawings there are, where they go, and what the bytes of each are."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 from reporting.scenes import ring_scene, solid_scene, stack_scene
 
-from topofix.batch import Job, Wishes, plan_drawings
-from topofix.cohort import typed, write_index
+from topofix.jobs import Job, Wishes, plan_drawings
+from topofix.cohort import check_index, typed, write_index
 from topofix.drawings import Drawings, draw
 from topofix.errors import InvalidArray, UnwritableFile
 from topofix.imaging.volume import Volume
@@ -42,21 +43,25 @@ def test_files_go_where_they_are_wished():
     }
 
 
-def test_a_cohort_gets_folders_and_numbered_pages():
+def test_a_cohort_gets_folders_and_pages_whose_names_say_nothing():
     wishes = Wishes(figure=Path("f"), report=Path("pages"), command="topofix refine in")
     first, second = plan_drawings(JOBS, wishes)
-    assert first.paths == {
-        "figure": Path("f/a_refined.png"),
-        "report": Path("pages/cases/0001.html"),
-        "thumbnail": Path("pages/cases/0001.png"),
-    }
-    assert second.report == Path("pages/cases/0002.html")
+    assert first.figure == Path("f/a_refined.png")
+    assert first.report.parent == Path("pages/cases")
+    assert re.fullmatch("[0-9a-f]{12}.html", first.report.name)
+    assert first.thumbnail == first.report.with_suffix(".png")
+    assert second.report != first.report
     assert second.command == "topofix refine in"
+
+
+def test_a_case_has_the_same_page_when_others_come_before_it():
+    wishes = Wishes(report=Path("pages"))
+    assert plan_drawings(JOBS[::-1], wishes) == plan_drawings(JOBS, wishes)[::-1]
 
 
 def test_a_report_folder_for_a_single_case_is_a_cohort_of_one():
     (one,) = plan_drawings(JOBS[:1], Wishes(report=Path("pages")))
-    assert one.report == Path("pages/cases/0001.html")
+    assert one.report.parent == Path("pages/cases")
 
 
 def test_two_cases_never_share_a_file():
@@ -115,10 +120,21 @@ def test_an_index_links_what_was_drawn(tmp_path):
     thumbnail.write_bytes(content["thumbnail"])
     drawn = replace(scene.record, outputs={"report": str(page), "thumbnail": str(thumbnail)})
     failed = type(scene.record).failed("refine", Path("in/b.nii.gz"), "b.nii.gz: no image")
-    write_index(tmp_path / "pages" / "index.html", [drawn, failed], planned)
+    write_index(tmp_path / "pages" / "index.html", [(drawn, planned[0]), (failed, planned[1])])
     text = (tmp_path / "pages" / "index.html").read_text("utf-8")
-    assert 'href="cases/0001.html"' in text
-    assert "cases/0002.html" not in text
+    assert f'href="cases/{page.name}"' in text
+    assert planned[1].report.name not in text
+
+
+def test_only_the_page_of_a_cohort_is_replaced(tmp_path):
+    index = tmp_path / "index.html"
+    check_index(index, overwrite=False)
+    write_index(index, [])
+    check_index(index, overwrite=False)
+    index.write_text("<title>somebody's</title>")
+    with pytest.raises(UnwritableFile, match=r"index\.html: exists already"):
+        check_index(index, overwrite=False)
+    check_index(index, overwrite=True)
 
 
 @pytest.mark.parametrize(

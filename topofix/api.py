@@ -21,9 +21,9 @@ from topofix.errors import InvalidArray, InvalidOption
 from topofix.imaging.itk import affine_of
 from topofix.imaging.maps import Maps
 from topofix.imaging.volume import Affine, Volume, Voxels
-from topofix.pipeline import refine_prediction
 from topofix.prediction import predict_maps, predict_volume
 from topofix.records import CaseOptions, Record, RefinementOptions
+from topofix.refined import refine_prediction
 from topofix.request import PriorRequest
 
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}  # as nibabel names NIfTI's units

@@ -4,7 +4,7 @@ Heavy packages are imported inside the commands, so that `topofix --help` answer
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from json import dumps
@@ -36,13 +36,18 @@ from topofix.records import (
 
 if TYPE_CHECKING:
     from topofix.correction import Progress as CaseProgress
+    from topofix.drawings import Drawings
+    from topofix.imaging.case_lists import ListedCase
+    from topofix.jobs import Job
     from topofix.learning.training_state import Epoch
     from topofix.request import PriorRequest
+    from topofix.tasks import Result, Task
 
 app = typer.Typer(
     name="topofix",
     help="Give medical image segmentations the topology that their anatomy is known to have.",
-    epilog="Exit codes: 0 done, 1 a case failed, 2 usage, 3 a case does not have the requested topology.",
+    epilog="Exit codes: 0 done, 1 a case failed, 2 usage, 3 a case does not have the requested topology, "
+    "130 stopped.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -62,7 +67,34 @@ TOPOLOGY_PANEL = "Learning on topology"
 
 TRAINING, CASE, REFINEMENT = TrainingOptions(), CaseOptions(), RefinementOptions()
 
-Inputs = Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)]
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Images, folders of them, or patterns such as 'scans/*.nii.gz'.", show_default=False),
+]
+Cases = Annotated[
+    Path | None,
+    typer.Option(
+        "--cases",
+        help="Cases from a table: columns image, probabilities, output, and those of a --betti-csv but case.",
+    ),
+]
+Part = Annotated[
+    str | None,
+    typer.Option("--part", help="Only every n-th case from the k-th on, as 3/20, for a job array."),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", help="Processes. (default: as cores, memory, GPUs and cases allow)"),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", help="Address of a Dask scheduler, as tcp://host:8786, or 'local' to start one."
+    ),
+]
+MaxVoxels = Annotated[
+    int, typer.Option("--max-voxels", help="A larger image is refused before memory is taken for it.")
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -161,7 +193,8 @@ def _options(
 
 @app.command()
 def refine(
-    images: Inputs,
+    images: Inputs = None,
+    cases: Cases = None,
     betti: Betti = None,
     betti_csv: BettiCsv = None,
     prior: PriorToml = None,
@@ -264,6 +297,10 @@ def refine(
     seed: Annotated[
         int, typer.Option("--seed", help="Kept in the Record; refining draws no random numbers.")
     ] = CASE.seed,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    part: Part = None,
+    max_voxels: MaxVoxels = CASE.max_voxels,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -273,7 +310,11 @@ def refine(
     Example: topofix refine scan.nii.gz --betti 1,0,0
     """
     with _usage():
-        request = _request(betti, betti_csv, prior, strict)
+        listed = _listed(images, cases)
+        own = any(case.table is not None for case in listed)
+        request = None if own and not images else _request(betti, betti_csv, prior, strict)
+        if own and not images and (betti or betti_csv or prior):
+            raise InvalidPrior("expected either --cases with priors or another prior, got both")
         refinement = _refinement(
             replace(
                 REFINEMENT,
@@ -295,8 +336,9 @@ def refine(
         if dry_run and any(drawings.values()):
             name = next(name for name, path in drawings.items() if path)
             raise InvalidOption(f"--dry-run: expected nothing to be written beside it, got {name}")
-    from topofix import batch, cohort, pipeline
-    from topofix.outputs import check_writable
+    from topofix import cohort
+    from topofix import jobs as plans
+    from topofix.tasks import Refine
 
     options = CaseOptions(
         input_type,
@@ -315,46 +357,48 @@ def refine(
         save_changes=save_changes,
         dry_run=dry_run,
         only_verified=only_verified,
+        max_voxels=max_voxels,
     )
     with _errors():
-        jobs = batch.plan_jobs(images, output, "_refined")
-        wishes = batch.Wishes(figure, overlay, surface, report, diagram, cohort.typed(sys.argv))
-        drawn = dict(zip(jobs, batch.plan_drawings(jobs, wishes), strict=True))
+        planned = plans.plan_jobs(images or [], output, "_refined", listed)
+        wishes = plans.Wishes(figure, overlay, surface, report, diagram, cohort.typed(sys.argv))
+        planned = plans.with_drawings(planned, wishes)
+        planned = plans.with_requests(plans.part_of(planned, part), request)
         index = report / "index.html" if report is not None and wishes.is_cohort else None
-        check_writable([index] if index else [], overwrite)
-    _compare(request, [job.input for job in jobs], options, strict=strict, quiet=quiet)
-    done: list[Record] = []
-    display = _Display(len(jobs), quiet or json, steps=True)
+        if index is not None:
+            cohort.check_index(index, overwrite)
+    _compare(request, [job.input for job in planned], options, strict=strict, quiet=quiet)
+    run = _Run(planned, output, jobs, scheduler, part, device, json=json, quiet=quiet, rows=dry_run)
+    told = run.display.tell if run.workers.here else None
+    drawn: list[tuple[Record, Drawings]] = []
 
-    def work(job: batch.Job) -> Record:
-        display.begin(job.input.name)
-        return pipeline.refine(
-            job.input, job.output, request, options, refinement, drawn[job], on_progress=display.tell
-        )
-
-    def records() -> Iterator[Record]:
-        for record in batch.run(jobs, work, "refine"):
-            done.append(record)
-            yield record
+    def keep(job: "Job", result: "Result") -> None:
+        if index is not None:
+            drawn.append((result.record, job.drawings))
 
     def write() -> None:
         if index is not None:
-            cohort.write_index(index, done, [drawn[job] for job in jobs])
+            cohort.write_index(index, drawn)
             if not (json or quiet):
-                print(f"{index}: a page for {len(done)} {'case' if len(done) == 1 else 'cases'}")
+                print(f"{index}: a page for {len(drawn)} {'case' if len(drawn) == 1 else 'cases'}")
 
-    _finish(records(), display, json=json, quiet=quiet, rows=dry_run, write=write)
+    run.finish(Refine(options, refinement, told), keep, write)
 
 
 @app.command()
 def segment(
-    images: Inputs,
+    images: Inputs = None,
+    cases: Cases = None,
     output: Output = None,
     model: Model = None,
     trust_model: TrustModel = False,
     slice_axis: SliceAxis = None,
     save_probabilities: SaveProbabilities = False,
     device: Device = CASE.device,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    part: Part = None,
+    max_voxels: MaxVoxels = CASE.max_voxels,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -363,7 +407,10 @@ def segment(
 
     Example: topofix segment scan.nii.gz --model cardiac-sax-2d
     """
-    from topofix import batch, pipeline
+    with _usage():
+        listed = _listed(images, cases)
+    from topofix import jobs as plans
+    from topofix.tasks import Segment
 
     options = CaseOptions(
         model=model,
@@ -372,16 +419,18 @@ def segment(
         save_probabilities=save_probabilities,
         overwrite=overwrite,
         trust_model=trust_model,
+        max_voxels=max_voxels,
     )
     with _errors():
-        jobs = batch.plan_jobs(images, output, "_seg")
-    records = batch.run(jobs, lambda job: pipeline.segment(job.input, job.output, options), "segment")
-    _finish(records, _Display(len(jobs), quiet), json=json, quiet=quiet)
+        planned = plans.part_of(plans.plan_jobs(images or [], output, "_seg", listed), part)
+    run = _Run(planned, output, jobs, scheduler, part, device, json=json, quiet=quiet)
+    run.finish(Segment(options))
 
 
 @app.command()
 def barcode(
-    images: Inputs,
+    images: Inputs = None,
+    cases: Cases = None,
     input_type: Annotated[
         InputType,
         typer.Option("--input-type", help="A scan for a network, probabilities, or a label map."),
@@ -413,6 +462,10 @@ def barcode(
     connectivity: ConnectivityOption = CASE.connectivity,
     slice_axis: SliceAxis = None,
     device: Device = CASE.device,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    part: Part = None,
+    max_voxels: MaxVoxels = CASE.max_voxels,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -422,6 +475,7 @@ def barcode(
     Example: topofix barcode mask.nii.gz --input-type labels --betti 1,0,0
     """
     with _usage():
+        listed = _listed(images, cases)
         asked = betti or betti_csv or prior or strict
         request = _request(betti, betti_csv, prior, strict) if asked else None
         if write_csv is not None:
@@ -434,12 +488,14 @@ def barcode(
         if not (isfinite(threshold) and isfinite(min_persistence)):
             found = f"{threshold} and {min_persistence}"
             raise InvalidOption(f"--threshold, --min-persistence: expected finite numbers, got {found}")
-    from topofix import batch, measurement, outputs
+    from topofix import jobs as plans
+    from topofix import measurement, outputs
     from topofix.imaging.tables import priors_csv
     from topofix.reporting.bars import COLUMNS, bars_csv, bars_table, headline
     from topofix.reporting.canvas import file_type
     from topofix.reporting.figures import draw_barcodes
     from topofix.request import check_case_names
+    from topofix.tasks import Measure
 
     options = CaseOptions(
         input_type,
@@ -450,34 +506,30 @@ def barcode(
         like=str(like) if like else None,
         logits=logits,
         trust_model=trust_model,
+        max_voxels=max_voxels,
     )
     with _errors():
-        jobs = batch.plan_jobs(images, None, "")
-        wishes = batch.Wishes(figure=figure, diagram=diagram)
-        figures = [one.figure for one in batch.plan_drawings(jobs, wishes)]
-        drawn_into = dict(zip(jobs, figures, strict=True))
+        planned = plans.plan_jobs(images or [], None, "", listed)
+        planned = plans.with_drawings(planned, plans.Wishes(figure=figure, diagram=diagram))
+        planned = plans.with_requests(plans.part_of(planned, part), request)
+        figures = [job.drawings.figure for job in planned]
         outputs.check_writable([path for path in (csv, write_csv, *figures) if path], overwrite)
         if write_csv is not None:
-            check_case_names([job.input for job in jobs])
-    _compare(request, [job.input for job in jobs], options, strict=strict, quiet=quiet)
+            check_case_names([job.input for job in planned])
+    _compare(request, [job.input for job in planned], options, strict=strict, quiet=quiet)
+    run = _Run(planned, None, jobs, scheduler, part, device, json=json, quiet=quiet)
     rows = [",".join(COLUMNS) + "\n"]
-    drawn: list[Record] = []
+    measured: list[Record] = []
     console = Console(quiet=json or quiet)
 
-    def work(job: batch.Job) -> Record:
-        record, every = measurement.measure(
-            job.input,
-            request,
-            options,
-            label=label,
-            threshold=threshold,
-            min_persistence=min_persistence,
-            each_label=write_csv is not None,
-        )
-        drawn.append(record)
+    def show(job: "Job", result: "Result") -> None:
+        record, every = result.record, result.bars
+        if record.outcome is Outcome.FAILED:
+            return
+        measured.append(record)
         if csv is not None:
             rows.append(bars_csv(job.input.name, every))
-        if path := drawn_into[job]:
+        if path := job.drawings.figure:
             picture = draw_barcodes(
                 every,
                 None,
@@ -489,20 +541,19 @@ def barcode(
             )
             outputs.write_bytes(path, picture)
         most = MOST_BARS if len(every) == 1 else MOST_BARS_EACH
-        for bars, part in zip(every, record.topology, strict=True):
-            title = headline(job.input.name, part, threshold)
+        for bars, found in zip(every, record.topology, strict=True):
+            title = headline(job.input.name, found, threshold)
             console.print(title, highlight=False, markup=False, soft_wrap=True)
             console.print(bars_table(bars, most, threshold))
-        return record
 
     def write() -> None:
         if csv is not None:
             outputs.write_text(csv, "".join(rows))
         if write_csv is not None:
-            outputs.write_text(write_csv, priors_csv(measurement.drawn_priors(drawn)))
+            outputs.write_text(write_csv, priors_csv(measurement.drawn_priors(measured)))
 
-    records = batch.run(jobs, work, "barcode")
-    _finish(records, _Display(len(jobs), quiet), json=json, quiet=quiet, write=write)
+    task = Measure(options, label, threshold, min_persistence, write_csv is not None)
+    run.finish(task, show, write)
 
 
 @app.command()
@@ -630,6 +681,17 @@ def train(
         print(f"{output}: best epoch {result.best_epoch} of {len(result.history)}; {found}")
 
 
+def _listed(images: list[Path] | None, cases: Path | None) -> "list[ListedCase]":
+    """The cases of a case list; there must be such a list or images."""
+    if cases is not None:
+        from topofix.imaging.case_lists import read_cases
+
+        return read_cases(cases)
+    if not images:
+        raise InvalidOption("expected images, or --cases with a table of them, got neither")
+    return []
+
+
 def _request(
     betti: list[str] | None, betti_csv: Path | None, prior: Path | None = None, strict: bool = False
 ) -> "PriorRequest":
@@ -726,21 +788,20 @@ class _Display:
             disable=not shown,
         )
         self._task = self.progress.add_task("", total=count)
-        self._name, self._begun = "", 0.0
+        self._job: Job | None = None
+        self._begun = 0.0
 
-    def begin(self, name: str) -> None:
-        """A case begins."""
-        self._name, self._begun = name, monotonic()
-        self.progress.update(self._task, description=name)
-
-    def tell(self, progress: "CaseProgress") -> None:
+    def tell(self, job: "Job", progress: "CaseProgress") -> None:
         """A stage begins, or has taken a step."""
         from topofix.reporting.lines import progress_line
 
+        if job is not self._job:
+            self._job, self._begun = job, monotonic()
         betti = zip(progress.betti, (c.betti for c in progress.prior.constraints), strict=True)
         numbers = [(now, ",".join(map(str, wanted))) for now, wanted in betti]
         seconds = monotonic() - self._begun
-        line = progress_line(self._name, progress.index, progress.stage, progress.steps, numbers, seconds)
+        name = job.input.name
+        line = progress_line(name, progress.index, progress.stage, progress.steps, numbers, seconds)
         self.progress.update(self._task, description=line)
 
     def end(self) -> None:
@@ -748,34 +809,102 @@ class _Display:
         self.progress.advance(self._task)
 
 
-def _finish(
-    records: Iterable[Record],
-    display: _Display,
-    *,
-    json: bool,
-    quiet: bool,
-    write: Callable[[], None] = lambda: None,
-    rows: bool = False,
-) -> NoReturn:
-    """Prints one line per case as it comes, with its changes if asked, and exits with what the worst says."""
-    from topofix.reporting.changes import change_lines
-    from topofix.reporting.lines import one_line
+class _Run:
+    """A command at work on its cases: a line for each as it is done, and an end that says how it went."""
 
-    codes = []
-    with display.progress:
-        for record in records:
-            codes.append(record.outcome.exit_code)
-            failed = record.outcome is Outcome.FAILED
-            if json:
-                print(dumps(record.to_dict(), ensure_ascii=False), flush=True)
-            if failed or not (json or quiet):
-                lines = [one_line(record), *(change_lines(record) if rows else [])]
-                print("\n".join(lines), file=sys.stderr if failed else sys.stdout, flush=True)
-            display.end()
-    if set(codes) != {Outcome.FAILED.exit_code}:
+    def __init__(
+        self,
+        planned: "list[Job]",
+        output: Path | None,
+        jobs: int | None,
+        scheduler: str | None,
+        part: str | None,
+        device: str,
+        *,
+        json: bool,
+        quiet: bool,
+        rows: bool = False,
+    ) -> None:
+        from topofix.workers import Workers, choose_count
+
+        self.planned, self.json, self.quiet, self.rows, self.part = planned, json, quiet, rows, part
+        with _usage():
+            self.workers = Workers(choose_count(jobs, len(planned), device), scheduler)
+        self.display = _Display(len(planned), quiet or json, steps=self.workers.here)
+        # An output folder has a table of what is in it; a dry run writes nothing.
+        cohort = output is not None and not rows and (len(planned) > 1 or part is not None)
+        self.folder = output if cohort else None
+
+    def finish(
+        self,
+        task: "Task",
+        keep: "Callable[[Job, Result], None]" = lambda job, result: None,
+        write: Callable[[], None] = lambda: None,
+    ) -> NoReturn:
+        """Does the work, hands each result on, and exits with what the worst case says.
+
+        Args:
+            task: The work.
+            keep: Told of each case as it is done.
+            write: Writes what all cases make together, if any did not fail.
+        """
+        from topofix import batch
+        from topofix.interruption import Interruption
+        from topofix.summary import Summary
+        from topofix.workers import stop_now
+
+        summary = self.folder and Summary(self.folder, task.command, len(self.planned), self.part)
+        interruption = Interruption()
+        codes: list[int] = []
+        skipped = 0
+        try:
+            with (
+                _errors(),
+                interruption.watched(self._say_that_it_stops),
+                self.display.progress,
+                self.workers.open() as team,
+            ):
+                for job, result in batch.run(self.planned, task, team, lambda: interruption.requested):
+                    codes.append(result.record.outcome.exit_code)
+                    skipped += result.record.skipped
+                    if summary:
+                        summary.add(result.record)
+                    keep(job, result)
+                    self._print(result.record)
+                    self.display.end()
+        except KeyboardInterrupt:
+            stop_now()
+            interruption.requested = True
         with _errors():
-            write()
-    raise typer.Exit(1 if 1 in codes else max(codes, default=0))
+            if summary:
+                summary.write()
+            if set(codes) != {Outcome.FAILED.exit_code} and not interruption.requested:
+                write()
+        if interruption.requested:
+            left = len(self.planned) - len(codes)
+            print(f"topofix: stopped; {len(codes)} cases are done, {left} are left", file=sys.stderr)
+            raise typer.Exit(130)
+        if skipped and not (self.json or self.quiet):
+            print(f"{skipped} of {len(codes)} cases had been done before; --overwrite does them again")
+        raise typer.Exit(1 if 1 in codes else max(codes, default=0))
+
+    def _print(self, record: Record) -> None:
+        from topofix.reporting.changes import change_lines
+        from topofix.reporting.lines import one_line
+
+        failed = record.outcome is Outcome.FAILED
+        if self.json:
+            print(dumps(record.to_dict(), ensure_ascii=False), flush=True)
+        if failed or not (self.json or self.quiet):
+            lines = [one_line(record), *(change_lines(record) if self.rows else [])]
+            print("\n".join(lines), file=sys.stderr if failed else sys.stdout, flush=True)
+
+    def _say_that_it_stops(self) -> None:
+        print(
+            "topofix: stopping when the cases in hand are done; once more stops at once",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 @contextmanager

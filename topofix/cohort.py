@@ -6,17 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from topofix.drawings import Drawings
-from topofix.outputs import write_text
+from topofix.outputs import check_writable, write_text
 from topofix.records import Record
 
 
-def write_index(path: Path, records: Sequence[Record], drawings: Sequence[Drawings]) -> None:
+def check_index(path: Path, overwrite: bool) -> None:
+    """Refuses to replace a page that is not that of an earlier run, before any work is done.
+
+    Raises:
+        UnwritableFile: There is one.
+    """
+    ours = path.is_file() and b"<title>topofix: " in path.read_bytes()[:4096]
+    check_writable([path], overwrite or ours)
+
+
+def write_index(path: Path, cases: Sequence[tuple[Record, Drawings]]) -> None:
     """Writes the page of a cohort.
 
     Args:
         path: The file, in the folder that the pages of the cases lie under.
-        records: One per case.
-        drawings: Theirs; a case without a page, because it failed, has a row without a link.
+        cases: The Record of each and what was drawn of it; a case without a page, because it failed, has a
+            row without a link.
 
     Raises:
         UnwritableFile: Its folder cannot be written to.
@@ -24,7 +34,7 @@ def write_index(path: Path, records: Sequence[Record], drawings: Sequence[Drawin
     from topofix.reporting.cohort import CohortRow, cohort_page
 
     rows = []
-    for record, drawn in zip(records, drawings, strict=True):
+    for record, drawn in sorted(cases, key=lambda case: case[0].input):
         thumbnail, link = None, None
         if "report" in record.outputs and drawn.report is not None:
             link = str(drawn.report.relative_to(path.parent))

@@ -164,8 +164,9 @@ def drawn_priors(records: Sequence[Record]) -> tuple[PriorRow, ...]:
 def _open(path: Path, options: CaseOptions) -> tuple[tuple[Volume, ...], Maps | None]:
     """A case's frames with their values, or the one grid that probabilities lie on."""
     if options.input_type != "probabilities":
-        return read_frames(path), None
-    maps = read_maps(path, Path(options.like) if options.like else None)
+        return read_frames(path, max_voxels=options.max_voxels), None
+    like = Path(options.like) if options.like else None
+    maps = read_maps(path, like, max_voxels=options.max_voxels)
     return (maps.grid,), maps
 
 

@@ -1,8 +1,11 @@
 """The files of a case: what they are called, whether they can be written, and written whole or not at all."""
 
+import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topofix.errors import UnwritableFile
+from topofix.errors import TopofixError, UnwritableFile
 from topofix.imaging.frames import write_frames
 from topofix.imaging.volumes import Volume, stem, suffix
 
@@ -108,43 +111,123 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         UnwritableFile: Its folder cannot be written to.
     """
-    part = path.with_name(f".{path.name}.part")
+    with Drafts(path) as drafts:
+        drafts.add("", path, content)
+        drafts.publish()
+
+
+def draft_folder(output: Path) -> Path:
+    """Where the images of a case lie until they are whole; hidden, on the same file system."""
+    return output.with_name(f".{output.name}.part")
+
+
+class Drafts:
+    """Files that are all written out before the first of them appears under its name.
+
+    A full disk is found out while nothing has appeared; a kill leaves whole files under their names, and what
+    is hidden, the next run clears away.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "scan.nii.gz"
+        ...     with Drafts(path) as drafts:
+        ...         drafts.add("page", path.with_name("scan.html"), b"<p>")
+        ...         seen = list(Path(folder).glob("scan*"))
+        ...         drafts.publish()
+        ...     seen, [file.name for file in Path(folder).iterdir()]
+        ([], ['scan.html'])
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output, self._folder = output, draft_folder(output)
+        self._files: dict[str, tuple[Path, Path]] = {}
+
+    def __enter__(self) -> "Drafts":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for draft, _ in self._files.values():
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            shutil.rmtree(self._folder)
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """The files by kind, as they will be called."""
+        return {kind: path for kind, (_, path) in self._files.items()}
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each by kind."""
+        return {kind: digest_of(draft) for kind, (draft, _) in self._files.items()}
+
+    def add(self, kind: str, path: Path, content: bytes) -> None:
+        """Writes a file beside its place, hidden.
+
+        Raises:
+            UnwritableFile: Its folder cannot be written to.
+        """
+        draft = path.with_name(f".{path.name}.part")
+        self._files[kind] = (draft, path)
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def add_images(self, images: Images) -> None:
+        """Writes label map, and changes and probabilities where there are any, into the hidden folder.
+
+        Raises:
+            InvalidArray: What the format cannot hold.
+            UnwritableFile: The folder cannot be written to.
+        """
+        arrays: dict[str, tuple[Path, Sequence[npt.NDArray[Any]]]] = {
+            "segmentation": (self._output, images.labels)
+        }
+        if images.before:
+            pairs = zip(images.before, images.labels, strict=True)
+            arrays["changes"] = (changes_path(self._output), [change_map(*pair) for pair in pairs])
+        for name, file in probability_paths(self._output, images.names if images.logits else {}).items():
+            value = images.names[name]
+            maps = [torch.softmax(logits, 0)[value].numpy().astype(np.float32) for logits in images.logits]
+            arrays[f"probabilities {name}"] = (file, maps)
+        for path, some in arrays.values():
+            draft = self._folder / path.name
+            try:
+                write_frames(draft, some, images.frames)
+            except TopofixError as error:  # which names the hidden file
+                raise type(error)(str(error).replace(str(draft), str(path))) from error
+        named = {path.name: kind for kind, (path, _) in arrays.items()}
+        for draft in sorted(self._folder.iterdir()):
+            kind = named.get(draft.name, draft.name)  # the data of a header have no kind of their own
+            self._files[kind] = (draft, self._output.with_name(draft.name))
+
+    def publish(self) -> None:
+        """Gives every file its name.
+
+        Raises:
+            UnwritableFile: It cannot be.
+        """
+        for draft, path in self._files.values():
+            with _writing(path):
+                draft.replace(path)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        yield
     except OSError as error:
         raise UnwritableFile(f"{path}: expected a folder that can be written to ({error})") from error
-    finally:
-        if part.is_file():
-            part.unlink()
-
-
-def write_images(output: Path, images: Images, overwrite: bool) -> dict[str, Path]:
-    """Writes label map, and changes and probabilities where there are any.
-
-    Args:
-        output: The label map's file.
-        images: What to write.
-        overwrite: Replace probabilities that exist; of the other files that was asked before the work.
-
-    Returns:
-        The files by kind.
-    """
-    outputs = {"segmentation": output}
-    files = probability_paths(output, images.names) if images.logits else {}
-    check_writable(files.values(), overwrite)
-    write_frames(output, images.labels, images.frames)
-    if images.before:
-        outputs["changes"] = changes_path(output)
-        pairs = zip(images.before, images.labels, strict=True)
-        write_frames(outputs["changes"], [change_map(*pair) for pair in pairs], images.frames)
-    for name, file in files.items():
-        value = images.names[name]
-        maps = [torch.softmax(logits, 0)[value].numpy().astype(np.float32) for logits in images.logits]
-        write_frames(file, maps, images.frames)
-        outputs[f"probabilities {name}"] = file
-    return outputs
 
 
 def change_map(before: Labels, after: Labels) -> npt.NDArray[np.uint8]:

@@ -108,10 +108,11 @@ def predict_file(
         TopofixError: An unreadable file, or what `predict_volume` and `predict_maps` refuse.
     """
     if options.input_type == "probabilities":
-        maps = read_maps(path, Path(options.like) if options.like else None)
+        like = Path(options.like) if options.like else None
+        maps = read_maps(path, like, max_voxels=options.max_voxels)
         on_read([maps.grid])
         return [(maps.grid, *predict_maps(maps, path.name, options, request))]
-    frames = read_frames(path)
+    frames = read_frames(path, max_voxels=options.max_voxels)
     on_read(frames)
     cases = [(frame, *predict_volume(frame, options, request)) for frame in frames]
     if request is not None and not any(priors for _, _, priors in cases):

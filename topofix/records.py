@@ -303,6 +303,9 @@ class Record:
         changes: Every feature that was removed, added or changed, stage by stage; what one stage did and the
             next took back counts twice.
         outputs: Files written, by kind.
+        digests: SHA-256 of each of them but this one, by kind.
+        identity: All that the outputs depend on, by name: content of input and model, options, version.
+        skipped: An earlier run had finished the case, and this is its Record; never so in a file.
     """
 
     command: str
@@ -328,11 +331,40 @@ class Record:
     dice_to_input: float = 1.0
     changes: tuple[ChangeRow, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, str] = field(default_factory=dict)
+    skipped: bool = False
 
     @classmethod
     def failed(cls, command: str, path: Path, message: str) -> "Record":
         """The Record of a case that ended in an error; nothing was written for it."""
         return cls(command, str(path), Outcome.FAILED, message)
+
+    @classmethod
+    def parse(cls, text: str) -> "Record":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: The text is something else.
+
+        Example:
+            >>> record = Record("segment", "scan.nii.gz", Outcome.WRITTEN, Outcome.WRITTEN.value)
+            >>> Record.parse(record.to_json()) == record
+            True
+        """
+        try:
+            values = json.loads(text)
+            known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+            known["outcome"] = Outcome[known["outcome"].upper()]
+            known["topology"] = tuple(Topology(**_tuples(row)) for row in known["topology"])
+            known["changes"] = tuple(ChangeRow(**_tuples(row)) for row in known["changes"])
+            known["stages"] = tuple(known["stages"])
+            for name in ("outputs", "digests", "identity"):
+                if not all(isinstance(text, str) for text in dict(known[name]).values()):
+                    raise ValueError(f"{name}: expected texts")
+            return cls(**known)
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"expected a Record, found something else ({error})") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the outcome as its name, changes also in mm³."""
@@ -351,6 +383,11 @@ class Record:
             'written'
         """
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON has it, with tuples for lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def _flag(name: str) -> str:

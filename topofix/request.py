@@ -7,7 +7,7 @@ is refused as soon as it is asked for.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -94,6 +94,18 @@ class PriorRequest:
         if prior.dimensions == len(shape):
             return {None: prior}
         return dict.fromkeys(range(shape[slice_axis]), prior)
+
+    def for_case(self, case: str) -> "PriorRequest":
+        """The same for one case alone: of a table, only its rows."""
+        return self if self.table is None else replace(self, table=self.table.only(case))
+
+    def content(self) -> str:
+        """What is asked, wherever it stands: equal for equal priors."""
+        if self.table is not None:
+            return "; ".join(f"{row.slices} {row.frames} {row.text}" for row in self.table.rows)
+        if self.file is not None:
+            return f"{self.file.texts} {self.file.weights}"
+        return "; ".join(self.texts)
 
     def describe(self) -> str:
         """What was asked, as typed; for the Record."""

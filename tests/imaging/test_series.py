@@ -11,7 +11,7 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topofix.batch import plan_jobs
+from topofix.jobs import plan_jobs
 from topofix.errors import UnreadableFile, UnwritableFile
 from topofix.imaging.maps import read_maps
 from topofix.imaging.volumes import find_images, read, write

@@ -4,6 +4,7 @@ Nothing is ever unpickled, and nothing is allocated before the header's promise 
 of what is there. NumPy's files know neither millimetres nor a world.
 """
 
+import io
 import math
 import zipfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import IO
 import numpy as np
 
 from topofix.errors import UnreadableFile
+from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count
 from topofix.imaging.volume import Volume, Voxels, check_shape
 
 SUFFIXES = (".npy", ".npz")
@@ -21,16 +23,15 @@ NETWORK_KEYS = ("probabilities", "softmax")
 """What nnU-Net calls the one array of its files, versions 2 and 1."""
 
 _CHUNK = 2**24
-_DENSEST = 1032  # deflate makes no byte into more
-_LARGE, _DENSE = 2**32, 200  # beyond so many bytes nothing measured is packed so densely: it is a bomb
+_MOST_HEADER = 2**16  # bytes; NumPy writes some 100, and reads them all before it looks at them
 
 
-def read(path: Path) -> Volume:
+def read(path: Path, max_voxels: int = MOST_VOXELS) -> Volume:
     """Reads the one array of a file as an image, with a spacing of 1 and the identity as affine."""
     key = only_key(path)
     if key in NETWORK_KEYS:
         raise UnreadableFile(f"{path}: expected an image, found a network's '{key}' of several channels")
-    array = load(path, key, lambda shape: check_shape(path, shape))
+    array = load(path, key, lambda shape: check_shape(path, shape), max_voxels)
     return Volume(array, (1.0,) * array.ndim, np.eye(4), path)
 
 
@@ -53,16 +54,19 @@ def only_key(path: Path) -> str | None:
     return keys[0]
 
 
-def load(path: Path, key: str | None, check: Callable[[tuple[int, ...]], None]) -> Voxels:
+def load(
+    path: Path, key: str | None, check: Callable[[tuple[int, ...]], None], max_voxels: int = MOST_VOXELS
+) -> Voxels:
     """Reads an array of real numbers, in native order and writable; half precision as float32.
 
     Args:
         path: the file.
         key: the array's name in a `.npz`, None for a `.npy`.
         check: called with the shape before anything is allocated; raises where it does not fit.
+        max_voxels: more numbers are refused.
 
     Raises:
-        UnreadableFile: no real numbers, a header that promises more or less than there is, or a bomb.
+        UnreadableFile: no real numbers, too many, or a header that promises more or less than there is.
     """
     with ExitStack() as stack:
         if key is None:
@@ -88,6 +92,7 @@ def load(path: Path, key: str | None, check: Callable[[tuple[int, ...]], None]) 
                 f"{path}: expected {promised} B of {dtype.name} for shape {shape}, found {present} B: "
                 "it is truncated or damaged"
             )
+        check_count(path, math.prod(shape), max_voxels)
         content = np.empty(promised, np.uint8)
         for start in range(0, promised, _CHUNK):
             chunk = stream.read(min(_CHUNK, promised - start))
@@ -103,11 +108,13 @@ def _header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dt
     from numpy.lib import format as npy
 
     version = npy.read_magic(stream)
-    if version == (1, 0):
-        return npy.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return npy.read_array_header_2_0(stream)
-    raise UnreadableFile(f"{path}: expected an array of version 1 or 2, found {version[0]}.{version[1]}")
+    if version not in ((1, 0), (2, 0)):
+        raise UnreadableFile(f"{path}: expected an array of version 1 or 2, found {version[0]}.{version[1]}")
+    stored = stream.read(2 if version == (1, 0) else 4)
+    if (size := int.from_bytes(stored, "little")) > _MOST_HEADER:
+        raise UnreadableFile(f"{path}: expected a header of at most {_MOST_HEADER} B, found {size} B")
+    header = io.BytesIO(stored + stream.read(size))
+    return npy.read_array_header_1_0(header) if version == (1, 0) else npy.read_array_header_2_0(header)
 
 
 def _kept_as(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
@@ -119,13 +126,11 @@ def _kept_as(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
 
 
 def _check_packed(path: Path, entry: zipfile.ZipInfo) -> None:
-    """Refuses what unpacks to more than it can hold, or to more than anybody can mean."""
+    """Refuses what promises to unpack to more than it can hold."""
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnreadableFile(f"{path}: expected a zip that is stored or deflated, found another compression")
     packed = min(entry.compress_size, path.stat().st_size)
-    densest = 1 if entry.compress_type == zipfile.ZIP_STORED else _DENSEST
-    bomb = entry.file_size > _LARGE and entry.file_size > _DENSE * packed
-    if bomb or entry.file_size > densest * packed:
+    if entry.file_size > packed * (1 if entry.compress_type == zipfile.ZIP_STORED else DEFLATED):
         raise UnreadableFile(
             f"{path}: expected an array that {packed} B can hold, found one that promises {entry.file_size} B"
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topofix.errors import UnreadableFile
+from topofix.imaging.bounds import read_text
 from topofix.imaging.rows import case_name
 from topofix.imaging.volumes import find_images, stem, suffix
 
@@ -111,12 +112,12 @@ def label_names(folder: Path) -> tuple[str, ...] | None:
     if not file.is_file():
         return None
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))["labels"]
+        stored = json.loads(read_text(file, "JSON file"))["labels"]
         by_value = {
             int(key) if key.isdigit() else int(value): str(value) if key.isdigit() else key
             for key, value in stored.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RecursionError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableFile(f"{file}: expected an object 'labels' of names and values ({error})") from error
     values = sorted(value for value in by_value if value > 0)
     if values != list(range(1, len(values) + 1)):

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from topofix.errors import UnreadableFile
+from topofix.imaging.bounds import read_text
 
+_MOST_BYTES = 2**18  # thousands of constraints; a longer one can take hours to understand
 _KEYS = ("region", "betti", "weight", "weights")
 
 
@@ -77,7 +79,7 @@ def read_constraints(path: Path | str) -> PriorFile:
     document = _document(path)
     for key in document:
         if key != "constraint":
-            raise UnreadableFile(f"{path}: expected only [[constraint]] tables, found '{key}'")
+            raise UnreadableFile(f"{path}: expected only [[constraint]] tables, found {key!r}")
     tables = document.get("constraint", [])
     if not isinstance(tables, list):
         found = "one [constraint]" if isinstance(tables, dict) else repr(tables)
@@ -91,13 +93,7 @@ def read_constraints(path: Path | str) -> PriorFile:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # editors write a byte order mark
-    except OSError as error:
-        raise UnreadableFile(f"{path}: expected a prior TOML, found: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UnreadableFile(
-            f"{path}: expected UTF-8, found byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        ) from error
+        return tomllib.loads(read_text(path, "prior TOML", _MOST_BYTES))
     except tomllib.TOMLDecodeError as error:
         raise UnreadableFile(f"{path}: expected TOML, found: {error}") from error
     except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
@@ -110,7 +106,7 @@ def _constraint(path: Path, number: int, table: Any) -> StatedConstraint:
         raise UnreadableFile(f"{where}: expected a [[constraint]] table, found {table!r}")
     for key in table:
         if key not in _KEYS:
-            raise UnreadableFile(f"{where}: expected the keys {', '.join(_KEYS)}, found '{key}'")
+            raise UnreadableFile(f"{where}: expected the keys {', '.join(_KEYS)}, found {key!r}")
     if "betti" not in table:
         raise UnreadableFile(f"{where}: expected betti, found only {', '.join(table) or 'an empty table'}")
     betti = _betti(where, table["betti"])

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from topofix.errors import UnreadableFile
 from topofix.imaging import arrays, pictures
+from topofix.imaging.bounds import MOST_VOXELS
 from topofix.imaging.cases import find_labelled, find_unlabelled, label_names
 from topofix.imaging.rows import case_name
 from topofix.imaging.spreadsheets import Row, read_rows
@@ -118,8 +119,12 @@ def read_dataset(path: Path | str) -> Dataset:
     return Dataset(path, _files_in_table(path), label_names(path.parent))
 
 
-def read_pair(file: CaseFile) -> tuple[Volume, Volume | None]:
+def read_pair(file: CaseFile, *, max_voxels: int = MOST_VOXELS) -> tuple[Volume, Volume | None]:
     """Reads the image and the label map of a case, with the spacing that its table gives.
+
+    Args:
+        file: the case.
+        max_voxels: a file that promises more of them is refused before memory is taken.
 
     Returns:
         The image, and the label map with integers from 0 on, or None for an unlabelled case. Where only one
@@ -140,8 +145,8 @@ def read_pair(file: CaseFile) -> tuple[Volume, Volume | None]:
         ...     read_pair(CaseFile("scan", scan, None, spacing=(0.5, 2.0)))[0].spacing
         (0.5, 2.0)
     """
-    image = read(file.image)
-    label = read(file.label) if file.label else None
+    image = read(file.image, max_voxels=max_voxels)
+    label = read(file.label, max_voxels=max_voxels) if file.label else None
     if label:
         label = _whole_numbers(label)
         if label.array.shape != image.array.shape:

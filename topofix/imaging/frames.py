@@ -11,15 +11,17 @@ import numpy as np
 
 from topofix.errors import UnwritableFile
 from topofix.imaging import nifti
+from topofix.imaging.bounds import MOST_VOXELS
 from topofix.imaging.volume import Volume, Voxels, check_finite, intact
 from topofix.imaging.volumes import WRITABLE, read, suffix, write
 
 
-def read_frames(path: Path | str) -> tuple[Volume, ...]:
+def read_frames(path: Path | str, *, max_voxels: int = MOST_VOXELS) -> tuple[Volume, ...]:
     """Reads an image; the frames of a 4-D NIfTI file one by one, in the order of its last axis.
 
     Args:
         path: An image file or the folder of a DICOM series.
+        max_voxels: More of them, of all frames together, are refused before memory is taken.
 
     Returns:
         One volume with `frame` None, or several that count it from 0. All keep the header of the file.
@@ -37,9 +39,9 @@ def read_frames(path: Path | str) -> tuple[Volume, ...]:
     """
     path = Path(path)
     if not path.is_file() or suffix(path) not in nifti.SUFFIXES:
-        return (read(path),)
+        return (read(path, max_voxels=max_voxels),)
     with intact(path, f"{suffix(path)} file"):
-        series = nifti.read(path, channels=True)
+        series = nifti.read(path, channels=True, max_voxels=max_voxels)
     check_finite(series)
     if series.array.ndim < 4:
         return (series,)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from topofix.errors import InvalidArray
 from topofix.imaging import arrays, pictures
+from topofix.imaging.bounds import MOST_VOXELS
 from topofix.imaging.frames import read_frames
 from topofix.imaging.volume import Volume
 from topofix.imaging.volumes import suffix
@@ -42,7 +43,8 @@ def read_frozen(path: Path | str, frames: Sequence[Volume]) -> tuple[Mask, ...]:
         ...     int(read_frozen(Path(folder) / "mask.png", [image])[0].sum())
         1
     """
-    masks = read_frames(path)
+    most = max(MOST_VOXELS, sum(frame.array.size for frame in frames))  # as many as the image was allowed
+    masks = read_frames(path, max_voxels=most)
     if len(masks) not in (1, len(frames)):
         raise InvalidArray(f"{path}: expected {len(frames)} frames as in {frames[0].path}, got {len(masks)}")
     masks = masks * len(frames) if len(masks) == 1 else masks

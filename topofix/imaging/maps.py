@@ -12,6 +12,7 @@ import numpy as np
 
 from topofix.errors import UnreadableFile
 from topofix.imaging import arrays, itk, nifti, pictures
+from topofix.imaging.bounds import MOST_VOXELS
 from topofix.imaging.volume import Volume, Voxels, check_finite, check_shape, intact
 from topofix.imaging.volumes import WRITABLE, read, stem, suffix
 
@@ -39,7 +40,9 @@ class Maps:
     layout: str
 
 
-def read_maps(path: Path | str, like: Path | str | None = None) -> Maps:
+def read_maps(
+    path: Path | str, like: Path | str | None = None, *, max_voxels: int = MOST_VOXELS
+) -> Maps:
     """Reads a file of one or more maps.
 
     A file of 2 or 3 axes is one map. Of four axes the channels are those along which the values sum to 1, the
@@ -51,9 +54,10 @@ def read_maps(path: Path | str, like: Path | str | None = None) -> Maps:
     Args:
         path: the file.
         like: an image whose geometry counts instead of the file's; needed by files that have none.
+        max_voxels: more of them, of all channels together, are refused before memory is taken.
 
     Raises:
-        UnreadableFile: a missing or damaged file, values that are not finite, a shape that is not that of
+        UnreadableFile: a missing, damaged or too large file, values that are not finite, a shape that is not that of
             `like`, an unsupported layout.
 
     Example:
@@ -67,19 +71,19 @@ def read_maps(path: Path | str, like: Path | str | None = None) -> Maps:
     path = Path(path)
     kind = suffix(path)
     if not path.is_file() or kind not in (*nifti.SUFFIXES, *itk.SUFFIXES, *arrays.SUFFIXES):
-        return _single(read(path, like))  # which also says what is wrong with the path
+        return _single(read(path, like, max_voxels=max_voxels))  # which also says what is wrong with the path
     with intact(path, f"{kind} file"):
         if kind in arrays.SUFFIXES:
-            maps = _of_arrays(path, like)
+            maps = _of_arrays(path, like, max_voxels)
         elif kind in nifti.SUFFIXES:
-            maps = _of_nifti(nifti.read(path, channels=True))
+            maps = _of_nifti(nifti.read(path, channels=True, max_voxels=max_voxels))
         else:
-            maps = _of_itk(itk.read(path, channels=True))
+            maps = _of_itk(itk.read(path, channels=True, max_voxels=max_voxels))
     values = maps.array[0] if len(maps.array) == 1 else maps.array  # places are told without a channel
     check_finite(dataclasses.replace(maps.grid, array=values))
     if like is None or kind in arrays.SUFFIXES:
         return maps
-    grid = read(like)
+    grid = read(like, max_voxels=max_voxels)
     _check_fits(path, maps.grid.array.shape, like, grid.array.shape)
     return dataclasses.replace(maps, grid=_placed(maps.grid, grid))
 
@@ -101,11 +105,11 @@ def _of_itk(stack: Volume) -> Maps:
     return Maps(_channels_first(stack.array, axis), itk.without_channels(stack, axis), layout)
 
 
-def _of_arrays(path: Path, like: Path | str | None) -> Maps:
+def _of_arrays(path: Path, like: Path | str | None, max_voxels: int) -> Maps:
     key = arrays.only_key(path)
     if key in arrays.NETWORK_KEYS:
-        return _of_nnunet(path, key, like)
-    grid = None if like is None else read(like)
+        return _of_nnunet(path, key, like, max_voxels)
+    grid = None if like is None else read(like, max_voxels=max_voxels)
 
     def check(shape: tuple[int, ...]) -> None:
         space = shape[1:] if len(shape) == 4 else shape
@@ -115,7 +119,7 @@ def _of_arrays(path: Path, like: Path | str | None) -> Maps:
         if like is not None and grid is not None:
             _check_fits(path, space, like, grid.array.shape)
 
-    array = arrays.load(path, key, check)
+    array = arrays.load(path, key, check, max_voxels)
     space = array.shape[-3:]
     bare = Volume(_nothing(space), (1.0,) * len(space), np.eye(4), path)
     placed = bare if grid is None else _placed(bare, grid)
@@ -124,7 +128,7 @@ def _of_arrays(path: Path, like: Path | str | None) -> Maps:
     return Maps(_channels_first(array, 0), placed, "channels first")
 
 
-def _of_nnunet(path: Path, key: str, like: Path | str | None) -> Maps:
+def _of_nnunet(path: Path, key: str, like: Path | str | None, max_voxels: int) -> Maps:
     if like is None:
         beside = (path.with_name(stem(path) + ending) for ending in WRITABLE)
         like = next((file for file in beside if file.is_file()), None)
@@ -133,7 +137,7 @@ def _of_nnunet(path: Path, key: str, like: Path | str | None) -> Maps:
             f"{path}: expected a geometry for nnU-Net's '{key}', found no label map {stem(path)}.nii.gz "
             "beside it; name an image of that geometry with --like"
         )
-    grid = read(like)
+    grid = read(like, max_voxels=max_voxels)
     space = grid.array.shape
     # Pictures and NumPy's arrays are (z, y, x) here, too; all else is (x, y, z).
     same = suffix(like) in (*pictures.SUFFIXES, *pictures.READ_ONLY, *arrays.SUFFIXES)
@@ -152,7 +156,7 @@ def _of_nnunet(path: Path, key: str, like: Path | str | None) -> Maps:
                 f"{shape}: {_CROPPED}"
             )
 
-    array = arrays.load(path, key, check)
+    array = arrays.load(path, key, check, max_voxels)
     axes = range(1, array.ndim)
     order = "(C, z, y, x)" if len(axes) == 3 else "(C, y, x)"
     array = array.transpose(0, *(axes if same else reversed(axes))).reshape(-1, *space)

@@ -8,17 +8,22 @@ import gzip
 import io
 import logging
 import math
+import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from topofix.errors import UnreadableFile
+from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count
 from topofix.imaging.volume import Affine, Volume, Voxels, check_shape
 
 SUFFIXES = (".nii.gz", ".nii")
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 2**24
+_MOST_HEADER = 2**26  # bytes, extensions included
+_MOST_BEHIND = 2**20  # bytes behind the voxels that some programs pad with: what is packed may never end
 _UNITS = {1: 1000.0, 3: 0.001}  # the code of metres and of microns, in mm; unknown counts as mm
 _SCANNER = 1  # the qform and sform code for "scanner coordinates"
 
@@ -27,50 +32,102 @@ _LOGGER = logging.getLogger(__name__)
 _LOGGER.addHandler(logging.NullHandler())
 
 
-def read(path: Path, *, channels: bool = False) -> Volume:
+def read(path: Path, *, channels: bool = False, max_voxels: int = MOST_VOXELS) -> Volume:
     """Reads one file, with its scaling applied; the header is kept as stored, extensions too.
 
     Args:
         path: the file.
         channels: lets a fourth axis pass, or a fifth behind one of size 1, which is where NIfTI has vectors.
             `without_channels` gives such an array its place.
+        max_voxels: more of them are refused.
     """
-    from nibabel import Nifti1Header, Nifti2Header
+    with path.open("rb") as file:
+        room = os.fstat(file.fileno()).st_size
+        if file.read(2) != _GZIP_MAGIC:
+            file.seek(0)
+            return _read(path, file, room, channels, max_voxels)
+        file.seek(0)
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            volume = _read(path, unpacked, DEFLATED * room, channels, max_voxels)
+            _check_end(path, unpacked)
+        return volume
 
-    content = path.read_bytes()
-    if content.startswith(_GZIP_MAGIC):
-        content = gzip.decompress(content)  # all of it, so that the checksum at the end is verified
-    # StopIteration here is one more kind of damage to `volumes.read`
-    kind = next(kind for kind in (Nifti1Header, Nifti2Header) if kind.may_contain_header(content))
-    header = kind.from_fileobj(io.BytesIO(content), check=False)
-    mended = header.copy()  # nibabel mends blemishes to make sense of them; what is written again stays as is
-    mended.check_fix(logger=_LOGGER)
-    if mended["magic"].item() != kind.single_magic:
-        raise UnreadableFile(f"{path}: expected header and voxels in one file, found only a header")
 
-    shape = stored_shape = tuple(int(size) for size in mended.get_data_shape())
+def _read(path: Path, file: IO[bytes], room: int, channels: bool, max_voxels: int) -> Volume:
+    """Reads what a file unpacks to, at most `room` bytes; of what lies behind the voxels nothing."""
+    header, mended = _header(path, file)
+    shape = tuple(int(size) for size in mended.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if channels and len(shape) == 5 and shape[3] == 1:
         shape = (*shape[:3], shape[4])
     check_shape(path, shape[:3] if channels and len(shape) == 4 else shape)
+    if shape[-1] < 1:
+        raise UnreadableFile(f"{path}: expected at least one frame or channel, found shape {shape}")
     dtype = mended.get_data_dtype()
     if dtype.kind not in "uif":
         raise UnreadableFile(f"{path}: expected one real number per voxel, found type {dtype}")
-    offset = max(mended.get_data_offset(), kind.single_vox_offset)
-    missing = offset + math.prod(stored_shape) * dtype.itemsize - len(content)
+    count = math.prod(shape)
+    check_count(path, count, max_voxels)
+    promised = count * dtype.itemsize
+    missing = file.tell() + promised - room
+    if missing <= 0:
+        content = np.empty(promised, np.uint8)
+        missing = promised - _fill(content, file)
     if missing > 0:
         raise UnreadableFile(
-            f"{path}: expected {math.prod(shape)} {dtype.name} voxels, found it truncated by {missing} B"
+            f"{path}: expected {count} {dtype.name} voxels, found it truncated by {missing} B"
         )
-    array: Voxels = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape, order="F")
+    array: Voxels = content.view(dtype).reshape(shape, order="F")
     slope, intercept = mended.get_slope_inter()
     if slope is None or (slope, intercept) == (1.0, 0.0):
-        array = array.astype(dtype.newbyteorder("="))
+        array = array.astype(dtype.newbyteorder("="), copy=False)
     else:
         array = (array.astype(np.float64) * slope + intercept).astype(np.result_type(dtype, np.float32))
-
     return Volume(array, _spacing(header, len(shape)), _affine(header), path, header)
+
+
+def _header(path: Path, file: IO[bytes]) -> tuple[Any, Any]:
+    """Reads the header up to the first voxel: as stored, with extensions, and as nibabel makes sense of it."""
+    from nibabel import Nifti1Header, Nifti2Header
+
+    kinds = (Nifti1Header, Nifti2Header)
+    start = file.read(max(kind.sizeof_hdr for kind in kinds))
+    if start.startswith(_GZIP_MAGIC):
+        raise UnreadableFile(f"{path}: expected a NIfTI image, found gzip within gzip")
+    # StopIteration here is one more kind of damage to `volumes.read`
+    kind = next(kind for kind in kinds if kind.may_contain_header(start))
+    mended = kind(start[: kind.sizeof_hdr], check=False)
+    mended.check_fix(logger=_LOGGER)
+    if mended["magic"].item() != kind.single_magic:
+        raise UnreadableFile(f"{path}: expected header and voxels in one file, found only a header")
+    offset = max(mended.get_data_offset(), kind.single_vox_offset)
+    if offset > _MOST_HEADER:
+        raise UnreadableFile(
+            f"{path}: expected voxels within the first {_MOST_HEADER} B, found them promised at {offset}"
+        )
+    file.seek(0)
+    return kind.from_fileobj(io.BytesIO(file.read(offset)), check=False), mended
+
+
+def _fill(content: Voxels, file: IO[bytes]) -> int:
+    """Reads into an array of bytes until it is full or the file ends; how many bytes came."""
+    filled = 0
+    while chunk := file.read(min(_CHUNK, len(content) - filled)):
+        content[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        filled += len(chunk)
+    return filled
+
+
+def _check_end(path: Path, unpacked: gzip.GzipFile) -> None:
+    """Reads on to the end, where gzip's checksum is verified; what lies there is dropped."""
+    left = _MOST_BEHIND
+    while chunk := unpacked.read(_CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            raise UnreadableFile(
+                f"{path}: expected the end of the file behind its voxels, found more than {_MOST_BEHIND} B"
+            )
 
 
 def without_channels(stack: Volume, axis: int) -> Volume:

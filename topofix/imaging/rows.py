@@ -91,6 +91,16 @@ class PriorTable:
         """The cases in order of first appearance, without the suffix of an image file."""
         return tuple(self._rows_of)
 
+    def only(self, case: str) -> "PriorTable":
+        """The table with the rows of one case alone.
+
+        Example:
+            >>> rows = (PriorRow(2, "a", None, "", "1,0"), PriorRow(3, "b", None, "", "1,1"))
+            >>> PriorTable(Path("priors.csv"), rows).only("b.nii.gz").rows[0].betti
+            '1,1'
+        """
+        return PriorTable(self.path, tuple(self._rows_of.get(case_name(case), ())))
+
     def has_slices(self, case: str) -> bool:
         """Whether any row of the case names a slice or a range of slices."""
         return any(row.slices is not None for row in self._rows_of.get(case_name(case), ()))

@@ -2,11 +2,45 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from topofix.errors import UnreadableFile
+from topofix.imaging.bounds import read_text
+
+MOST_ROWS = 2**20
+"""Of a table, as in a spreadsheet."""
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a cell begins that a spreadsheet takes for a formula, or that an apostrophe keeps from being one."""
+
+
+def safe_cell(text: str) -> str:
+    """A cell's text, with an apostrophe in front where a spreadsheet would take it for a formula.
+
+    Example:
+        >>> safe_cell("=scan"), safe_cell("scan"), safe_cell("-1.5")
+        ("'=scan", 'scan', '-1.5')
+    """
+    if not _FORMULA.match(text):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def plain_cell(text: str) -> str:
+    """What `safe_cell` was given.
+
+    Example:
+        >>> plain_cell("'=scan"), plain_cell("'scan")
+        ('=scan', "'scan")
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +85,7 @@ def read_rows(path: Path, kind: str, columns: Sequence[str], required: Sequence[
 
     Raises:
         UnreadableFile: a missing file, no UTF-8, no column names, an unknown, repeated or absent column, or a
-            row with more or fewer cells than columns.
+            row with more or fewer cells than columns; more than `MOST_ROWS` rows or `MOST_BYTES` bytes.
 
     Example:
         >>> import tempfile
@@ -61,30 +95,34 @@ def read_rows(path: Path, kind: str, columns: Sequence[str], required: Sequence[
         ...     [dict(row.cells) for row in read_rows(file, "table", ("image", "label", "split"), ("image",))]
         [{'image': 'a.png', 'label': 'b.png', 'split': ''}]
     """
-    records = [(number, cells) for number, cells in enumerate(_records(path, kind), start=1) if any(cells)]
-    if not records:
+    records = _records(path, read_text(path, kind))
+    first = next(records, None)
+    if first is None:
         raise UnreadableFile(f"{path}: expected a row of column names, found an empty table")
-    (number, names), *body = records
+    number, names = first
     present = _columns(path, number, names, columns, required)
-    for number, cells in body:
+    empty = dict.fromkeys(columns, "")
+    rows: list[Row] = []
+    for number, cells in records:
         if len(cells) < len(present) or any(cells[len(present) :]):
             raise UnreadableFile(f"{path}, row {number}: expected {len(present)} cells, found {len(cells)}")
-    empty = dict.fromkeys(columns, "")
-    return [Row(path, number, empty | dict(zip(present, cells, strict=False))) for number, cells in body]
+        if len(rows) == MOST_ROWS:
+            raise UnreadableFile(f"{path}, row {number}: expected at most {MOST_ROWS} rows, found more")
+        rows.append(Row(path, number, empty | dict(zip(present, cells, strict=False))))
+    return rows
 
 
-def _records(path: Path, kind: str) -> list[list[str]]:
+def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that hold anything, with their numbers."""
+    number = 0
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte order mark
-        return [[cell.strip() for cell in cells] for cells in csv.reader(io.StringIO(text, newline=""))]
-    except OSError as error:
-        raise UnreadableFile(f"{path}: expected a {kind}, found: {error.strerror}") from error
-    except UnicodeDecodeError as error:
+        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
+            if any(cells := [cell.strip() for cell in row]):
+                yield number, cells
+    except csv.Error as error:  # a cell beyond all measure is one, too
         raise UnreadableFile(
-            f"{path}: expected UTF-8, found byte 0x{error.object[error.start]:02x} at offset {error.start}"
+            f"{path}, row {number + 1}: expected comma-separated values, found: {error}"
         ) from error
-    except csv.Error as error:
-        raise UnreadableFile(f"{path}: expected comma-separated values, found: {error}") from error
 
 
 def _columns(
@@ -96,7 +134,7 @@ def _columns(
     for column in columns:
         if column not in known:
             raise UnreadableFile(
-                f"{path}, row {number}: expected the columns {', '.join(known)}, found '{column}'"
+                f"{path}, row {number}: expected the columns {', '.join(known)}, found {column!r}"
             )
         if columns.count(column) > 1:
             raise UnreadableFile(f"{path}, row {number}: expected column '{column}' once, found it repeated")

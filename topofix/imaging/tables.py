@@ -19,16 +19,14 @@ from pathlib import Path
 
 from topofix.errors import UnreadableFile
 from topofix.imaging.rows import PriorRow, PriorTable, Span, case_name
-from topofix.imaging.spreadsheets import Row, read_rows
+from topofix.imaging.spreadsheets import Row, plain_cell, read_rows, safe_cell
 from topofix.imaging.volumes import is_image
 
-__all__ = ["PriorRow", "PriorTable", "priors_csv", "read_priors"]
+__all__ = ["PriorRow", "PriorTable", "priors_csv", "read_priors", "table_of"]
 
 _REQUIRED = ("case", "b0", "b1")
 _COLUMNS = ("case", "slice", "frame", "label", "b0", "b1", "b2")
 _SPAN = re.compile(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?")
-_FORMULA = re.compile(r"'*[=+\-@]")
-"""How a cell begins that a spreadsheet takes for a formula, or that an apostrophe keeps from being one."""
 
 
 def read_priors(path: Path | str) -> PriorTable:
@@ -51,11 +49,19 @@ def read_priors(path: Path | str) -> PriorTable:
         ('1,0',)
     """
     path = Path(path)
-    rows = tuple(_prior_row(row) for row in read_rows(path, "prior CSV", _COLUMNS, _REQUIRED))
-    if not rows:
+    found = read_rows(path, "prior CSV", _COLUMNS, _REQUIRED)
+    if not found:
         raise UnreadableFile(f"{path}: expected at least one row of priors, found only column names")
-    _refuse_disagreement(path, rows)
-    return PriorTable(path, rows)
+    return _table(path, [_prior_row(row, _case_of(row)) for row in found])
+
+
+def table_of(path: Path, case: str, rows: Sequence[Row]) -> PriorTable:
+    """The priors of one case, from rows of another kind of table that have the same columns but `case`.
+
+    Raises:
+        UnreadableFile: as `read_priors`.
+    """
+    return _table(path, [_prior_row(row, case) for row in rows])
 
 
 def priors_csv(rows: Sequence[PriorRow]) -> str:
@@ -87,7 +93,7 @@ def priors_csv(rows: Sequence[PriorRow]) -> str:
     for row in rows:
         cells = dict(zip(("b0", "b1", "b2"), row.betti.split(","), strict=False))
         case = f"{row.case}.nii" if is_image(row.case) else row.case  # reading takes one suffix off
-        cells |= {"case": f"'{case}" if _FORMULA.match(case) else case, "label": row.label}
+        cells |= {"case": safe_cell(case), "label": row.label}
         writer.writerow(cells | {"slice": _span_text(row.slices), "frame": _span_text(row.frames)})
     return text.getvalue()
 
@@ -98,10 +104,20 @@ def _span_text(span: Span) -> str:
     return f"{span[0]}-{span[1]}" if span[0] < span[1] else str(span[0])
 
 
-def _prior_row(row: Row) -> PriorRow:
-    case, label = row.cells["case"], row.cells["label"]
+def _table(path: Path, rows: Sequence[PriorRow]) -> PriorTable:
+    _refuse_disagreement(path, rows)
+    return PriorTable(path, tuple(rows))
+
+
+def _case_of(row: Row) -> str:
+    case = row.cells["case"]
     if not case:
         raise row.refusal("case", "a case")
+    return case_name(plain_cell(case))
+
+
+def _prior_row(row: Row, case: str) -> PriorRow:
+    label = row.cells["label"]
     if ":" in label or "," in label:
         raise row.refusal("label", "one label")
     counts = {column: row.cells[column] for column in ("b0", "b1", "b2")}
@@ -111,9 +127,7 @@ def _prior_row(row: Row) -> PriorRow:
         if not count or "," in count or ":" in count:
             raise row.refusal(column, "a number, a range such as 1-3 or *")
     slices, frames = _span(row, "slice"), _span(row, "frame")
-    if case[0] == "'" and _FORMULA.match(case):
-        case = case[1:]
-    return PriorRow(row.number, case_name(case), slices, label, ",".join(counts.values()), frames)
+    return PriorRow(row.number, case, slices, label, ",".join(counts.values()), frames)
 
 
 def _span(row: Row, column: str) -> Span:
@@ -128,7 +142,7 @@ def _span(row: Row, column: str) -> Span:
     raise row.refusal(column, "a number, a range such as 3-8 or *")
 
 
-def _refuse_disagreement(path: Path, rows: tuple[PriorRow, ...]) -> None:
+def _refuse_disagreement(path: Path, rows: Sequence[PriorRow]) -> None:
     rivals: dict[tuple[str, str, tuple[float, float]], list[PriorRow]] = {}
     for row in rows:
         rivals.setdefault((row.case, row.region, row.breadth), []).append(row)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from topofix.errors import InvalidArray, UnreadableFile, UnwritableFile
 from topofix.imaging import arrays, dicom, itk, nifti, pictures
+from topofix.imaging.bounds import MOST_VOXELS, check_kind
 from topofix.imaging.volume import Volume, Voxels, check_finite, check_shape, intact
 
 __all__ = ["SUFFIXES", "WRITABLE", "Volume", "find_images", "is_image", "read", "stem", "suffix", "write"]
@@ -98,7 +99,7 @@ def find_images(path: Path | str) -> list[Path]:
     return sorted(images)
 
 
-def read(path: Path | str, like: Path | str | None = None) -> Volume:
+def read(path: Path | str, like: Path | str | None = None, *, max_voxels: int = MOST_VOXELS) -> Volume:
     """Reads one image file whole, or the folder of a DICOM series; the suffix names the format.
 
     Integers stay integers. NIfTI's scaling is applied: 8 and 16 bit integers become float32, wider ones
@@ -109,10 +110,11 @@ def read(path: Path | str, like: Path | str | None = None) -> Volume:
     Args:
         path: the file or folder.
         like: an image of the same shape whose geometry counts, for files that have none.
+        max_voxels: a file that promises more of them, channels included, is refused before memory is taken.
 
     Raises:
-        UnreadableFile: the file is missing, damaged, truncated, of an unknown or unsupported kind, or holds
-            voxels or a geometry that are not finite, or is not of the shape of `like`.
+        UnreadableFile: the file is missing, damaged, truncated, too large, of an unknown or unsupported kind,
+            or holds voxels or a geometry that are not finite, or is not of the shape of `like`.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -124,13 +126,14 @@ def read(path: Path | str, like: Path | str | None = None) -> Volume:
     path = Path(path)
     if not path.exists():
         raise UnreadableFile(f"{path}: expected an image file, found nothing there")
+    check_kind(path, "an image file")
     with intact(path, "DICOM series" if path.is_dir() else f"{suffix(path)} file"):
-        volume = _decode(path)
+        volume = _decode(path, max_voxels)
     check_shape(path, volume.array.shape)
     check_finite(volume)
     if like is None:
         return volume
-    grid = read(like)
+    grid = read(like, max_voxels=max_voxels)
     if grid.array.shape != volume.array.shape:
         raise UnreadableFile(
             f"{path}: expected the shape of {like}, {grid.array.shape}, found {volume.array.shape}"
@@ -188,19 +191,19 @@ def write(path: Path | str, array: Voxels, like: Volume) -> None:
         raise UnwritableFile(f"{path}: cannot be written ({reason})") from error
 
 
-def _decode(path: Path) -> Volume:
+def _decode(path: Path, max_voxels: int) -> Volume:
     """Reads with the decoder that the suffix names."""
     kind = suffix(path)
     if path.is_dir():
-        return dicom.read(path)
+        return dicom.read(path, max_voxels)
     if kind in nifti.SUFFIXES:
-        return nifti.read(path)
+        return nifti.read(path, max_voxels=max_voxels)
     if kind in itk.SUFFIXES:
-        return itk.read(path)
+        return itk.read(path, max_voxels=max_voxels)
     if kind in arrays.SUFFIXES:
-        return arrays.read(path)
+        return arrays.read(path, max_voxels)
     if kind in SUFFIXES:
-        return pictures.read(path)
+        return pictures.read(path, max_voxels)
     if dicom.is_slice(path):
         raise UnreadableFile(f"{path}: expected the folder of a DICOM series, found one of its files")
     raise UnreadableFile(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found '{kind}'")

@@ -153,9 +153,18 @@ def last_change(model: str | Path) -> tuple[int, ...]:
         >>> last_change("nowhere.safetensors")
         (0,)
     """
+    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files_of(model))
+
+
+def files_of(model: str | Path) -> list[Path]:
+    """The files that a network is made of, whether they are there or not.
+
+    Example:
+        >>> [file.name for file in files_of("hippocampus-3d")]
+        ['hippocampus-3d.safetensors']
+    """
     path = networks.bundled().get(str(model), Path(model))
-    files = [path, describe(path).weights] if path.suffix.lower() == ".toml" else [path]
-    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
+    return [path, describe(path).weights] if path.suffix.lower() == ".toml" else [path]
 
 
 def adaptable(network: nn.Module) -> bool:

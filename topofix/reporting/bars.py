@@ -15,6 +15,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from topofix.imaging.spreadsheets import safe_cell
 from topofix.records import Topology
 from topofix.reporting.lines import betti_text
 from topofix.topology.bars import Bars
@@ -91,7 +92,9 @@ def bars_csv(case: str, every: Iterable[Bars]) -> str:
             ends = (np.format_float_positional(value, trim="-") for value in (birth, death))
             values = (*ends, f"{birth - death:.9g}")
             name = case if bars.frame is None else f"{case}, frame {bars.frame}"
-            writer.writerow((name, bars.region, place, int(dimension), *values, *voxels))
+            writer.writerow(
+                (safe_cell(name), safe_cell(bars.region), place, int(dimension), *values, *voxels)
+            )
     return file.getvalue()
 
 

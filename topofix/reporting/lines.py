@@ -18,7 +18,8 @@ def one_line(record: Record) -> str:
     name = Path(record.input).name
     if record.outcome is Outcome.FAILED:
         return "failed: " + (record.message if name in record.message else f"{name}: {record.message}")
-    parts = [record.outcome.name.lower().replace("_", " "), *_topology(record)]
+    outcome = record.outcome.name.lower().replace("_", " ") + (" before" if record.skipped else "")
+    parts = [outcome, *_topology(record)]
     if record.command == "refine":
         parts.append(f"{record.voxels_changed} voxels ({_amount(record)}) changed")
     if record.model:

@@ -1,10 +1,10 @@
-"""Which cases there are, where each result goes, and that no failure stops the others."""
+"""Which cases there are, and where each result goes."""
 
 from pathlib import Path
 
 import pytest
 
-from topofix.batch import Job, plan_jobs, run
+from topofix.jobs import Job, plan_jobs
 from topofix.errors import InvalidArray, UnreadableFile, UnwritableFile
 from topofix.records import Outcome, Record
 
@@ -126,49 +126,6 @@ def test_an_input_is_no_output(tree):
 def test_where_nothing_is_written_nothing_collides(tree):
     (tree / "in" / "a.nrrd").touch()
     assert {"in/a.nrrd", "in/a.nii.gz"} <= planned(["in"], ending="").keys()
-
-
-JOBS = [Job(Path(f"{name}.png"), Path(f"{name}_seg.png")) for name in "abc"]
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (InvalidArray("b.png: expected voxels, found none"), "b.png: expected voxels, found none"),
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
-        (MemoryError(), "MemoryError"),
-    ],
-    ids=["ours", "full disc", "memory"],
-)
-def test_a_failing_case_becomes_a_record_and_the_others_go_on(error, message):
-    def work(job: Job) -> Record:
-        if job.input.name == "b.png":
-            raise error
-        return Record("segment", str(job.input), Outcome.WRITTEN, "")
-
-    records = list(run(JOBS, work, "segment"))
-    assert [record.input for record in records] == ["a.png", "b.png", "c.png"]
-    assert [record.outcome for record in records] == [Outcome.WRITTEN, Outcome.FAILED, Outcome.WRITTEN]
-    assert (records[1].command, records[1].message) == ("segment", message)
-
-
-def test_records_come_one_by_one():
-    done = []
-
-    def work(job: Job) -> Record:
-        done.append(job.input.name)
-        return Record("segment", str(job.input), Outcome.WRITTEN, "")
-
-    next(run(JOBS, work, "segment"))
-    assert done == ["a.png"]
-
-
-def test_a_mistake_of_our_own_is_not_hidden():
-    def work(job: Job) -> Record:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        list(run(JOBS, work, "segment"))
 
 
 def test_what_holds_no_label_map_is_answered_in_nifti(tree):

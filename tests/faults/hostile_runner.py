@@ -1,0 +1,391 @@
+"""Hands hostile inputs to topofix, one after the other, and watches what becomes of each.
+
+    OMP_NUM_THREADS=1 PYTHONPATH=tests python -m faults.hostile_runner --count 10000 --json results.json
+
+A process imports everything once and forks; the child works off inputs until one of them kills it or takes too
+long, and then another child goes on with the next. An input may be read or refused. It is a fault if
+
+- the child dies, or takes longer or more memory than it may;
+- anything is raised but a TopofixError or an OSError, or what is said is not one short line of plain text;
+- something is printed, by topofix or by a library underneath;
+- a file appears, changes or vanishes outside the folder for results;
+- there is anything in that folder after a refusal, or but what the Record names after a success;
+- it was read although nobody can have meant that, such as a truncated file.
+"""
+
+import argparse
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+import time
+import traceback
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+
+import torch
+
+from faults.hostile import KINDS, make, put
+from faults.hostile_originals import CONFIG, REQUEST, Originals, make_originals
+from topofix import measurement, pipeline, training_run
+from topofix.errors import TopofixError
+from topofix.imaging.constraints import read_constraints
+from topofix.imaging.datasets import read_dataset, read_pair
+from topofix.imaging.tables import priors_csv, read_priors
+from topofix.imaging.volumes import stem
+from topofix.jobs import plan_jobs
+from topofix.learning.training_state import load_state
+from topofix.records import CaseOptions, Record, RefinementOptions
+from topofix.request import PriorRequest
+from topofix.reporting.bars import bars_csv
+
+MOST_SECONDS = 10.0
+MOST_MEMORY = 2**30
+MOST_VOXELS = 2**22
+"""Of an image that is read here; good ones have a few hundred."""
+MOST_CHARACTERS = 1000
+"""Of what is said about an input that is refused."""
+
+EXACT = RefinementOptions(method="exact")
+RING = PriorRequest(("1,1",))
+ENDINGS = (".nii.gz", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".tif")
+"""In what topofix writes its results here."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of an input.
+
+    Attributes:
+        number: Which one it was, for the same seed.
+        family: What it pretended to be.
+        kind: What was wrong with it.
+        use: What topofix was asked to do with it.
+        outcome: `read` or `refused`; without faults one of the two is as it should be.
+        message: What was said, or the traceback.
+        seconds: How long it took.
+        memory: Bytes that were needed beyond what there was before; 0 where the system does not tell.
+        faults: What is wrong with that.
+    """
+
+    number: int
+    family: str
+    kind: str
+    use: str = ""
+    outcome: str = "refused"
+    message: str = ""
+    seconds: float = 0.0
+    memory: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every use needs beside its input: whole files, out of the input's reach."""
+
+    labels: Path
+    model: Path
+
+    @classmethod
+    def set_up(cls, folder: Path, originals: Originals) -> "Bench":
+        bench = cls(folder / "labels.nii.gz", folder / "model.safetensors")
+        bench.labels.write_bytes(originals.labels)
+        bench.model.write_bytes(originals.model)
+        return bench
+
+
+Use = Callable[[Path, Path, Bench], list[Record]]
+"""Takes the input, where the result goes, and the bench; returns the Records of what was written."""
+
+
+def _options(input_type: str = "image", **more) -> CaseOptions:
+    return CaseOptions(input_type=input_type, max_voxels=MOST_VOXELS, device="cpu", **more)
+
+
+def _refine(input_type: str) -> Use:
+    options = _options(input_type, save_changes=True, logits=input_type == "probabilities")
+    return lambda path, output, bench: [pipeline.refine(path, output, RING, options, EXACT)]
+
+
+def _segment(path: Path, output: Path, bench: Bench) -> list[Record]:
+    options = _options(model=str(bench.model), save_probabilities=True)
+    return [pipeline.segment(path, output, options)]
+
+
+def _with_model(trusted: bool) -> Use:
+    def segment(path: Path, output: Path, bench: Bench) -> list[Record]:
+        return [pipeline.segment(bench.labels, output, _options(model=str(path), trust_model=trusted))]
+
+    return segment
+
+
+def _measure(path: Path, output: Path, bench: Bench) -> list[Record]:
+    record, bars = measurement.measure(path, None, _options("labels"), each_label=True)
+    bars_csv(path.name, bars)
+    priors_csv(measurement.drawn_priors([record]))
+    return []
+
+
+def _frozen(path: Path, output: Path, bench: Bench) -> list[Record]:
+    options = _options("labels", freeze=str(path))
+    return [pipeline.refine(bench.labels, output, RING, options, EXACT)]
+
+
+def _like(path: Path, output: Path, bench: Bench) -> list[Record]:
+    options = _options("probabilities", like=str(path), logits=True)
+    return [pipeline.refine(bench.labels, output, RING, options, EXACT)]
+
+
+def _asked(ask: Callable[[Path], PriorRequest]) -> Use:
+    return lambda path, output, bench: [pipeline.refine(bench.labels, output, ask(path), _options("labels"), EXACT)]
+
+
+def _plan(path: Path, output: Path, bench: Bench) -> list[Record]:
+    training_run.plan_network(path, 2)
+    for file in read_dataset(path).files:
+        read_pair(file)
+    return []
+
+
+def _resume(path: Path, output: Path, bench: Bench) -> list[Record]:
+    load_state(path, REQUEST)
+    return []
+
+
+def _folder(path: Path, output: Path, bench: Bench) -> list[Record]:
+    """Every case of a folder; those that fail are refused one by one."""
+    records = []
+    for job in plan_jobs([path], output.parent / "results", "_refined"):
+        try:
+            records.append(pipeline.refine(job.input, job.output, RING, _options("labels"), EXACT))
+        except (TopofixError, OSError) as error:
+            _check_sentence(str(error))
+    return records
+
+
+USES: dict[str, Use] = {
+    "labels": _refine("labels"),
+    "probabilities": _refine("probabilities"),
+    "segment": _segment,
+    "measure": _measure,
+    "frozen": _frozen,
+    "like": _like,
+    "model": _with_model(False),
+    "trusted model": _with_model(True),
+    "table": _asked(lambda path: PriorRequest(table=read_priors(path))),
+    "constraints": _asked(lambda path: PriorRequest(file=read_constraints(path))),
+    "data set": _plan,
+    "state": _resume,
+    "folder": _folder,
+}
+"""What topofix is asked to do with an input, by name."""
+
+
+class Fault(Exception):
+    """Something that must not happen."""
+
+
+def run(count: int, seed: int, root: Path, first: int = 0) -> Iterator[Result]:
+    """Works off inputs of a seed.
+
+    Args:
+        count: How many.
+        seed: Of all of them.
+        root: An empty folder for everything.
+        first: Number of the first one.
+    """
+    drafts, shelf, sandbox = (root / name for name in ("drafts", "shelf", "sandbox"))
+    for folder in (drafts, shelf):
+        folder.mkdir()
+    originals = make_originals(drafts)
+    bench = Bench.set_up(shelf, originals)
+    _warm_up(shelf / "warm", bench, originals)
+    following, end = first, first + count
+    while following < end:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            _work(range(following, end), seed, sandbox, originals, bench, writer)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as lines:
+            while following < end:
+                ready, _, _ = select.select([lines], [], [], MOST_SECONDS)
+                line = lines.readline() if ready else b""
+                if not line:
+                    os.kill(child, signal.SIGKILL)
+                    _, status = os.waitpid(child, 0)
+                    yield _lost(following, seed, not ready, status)
+                    following += 1
+                    break
+                yield Result(**json.loads(line))
+                following += 1
+            else:
+                os.waitpid(child, 0)
+        shutil.rmtree(sandbox, ignore_errors=True)
+
+
+def _lost(number: int, seed: int, hanging: bool, status: int) -> Result:
+    kind = KINDS[number % len(KINDS)]
+    fault = f"took more than {MOST_SECONDS:g} s" if hanging else f"died of signal {os.WTERMSIG(status)}"
+    seconds = MOST_SECONDS if hanging else 0.0
+    return Result(number, kind.family, kind.name, seconds=seconds, faults=[fault])
+
+
+def _warm_up(folder: Path, bench: Bench, originals: Originals) -> None:
+    """Has every reader and every use import what it needs, so that what an input takes is its own."""
+    folder.mkdir()
+    for kind in originals.images.values():
+        for number, files in enumerate(kind):
+            place = folder / f"{next(iter(files))}{number}"
+            place.mkdir()
+            with suppress(TopofixError):  # several channels are no label map
+                USES["measure"](put(place, files), folder / "none", bench)
+    for name in ("labels", "probabilities", "segment", "frozen", "like"):
+        USES[name](bench.labels, folder / f"{name}.nii.gz", bench)
+    USES["model"](bench.model, folder / "model.nii.gz", bench)
+
+
+def _work(numbers: range, seed: int, sandbox: Path, originals: Originals, bench: Bench, pipe: int) -> None:
+    """The child: a line of JSON per input; never returns."""
+    noise = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+    for stream in (1, 2):
+        os.dup2(noise.fileno(), stream)
+    warnings.simplefilter("always")
+    taken = _status("VmSize")
+    if taken:
+        resource.setrlimit(resource.RLIMIT_AS, (taken + 4 * MOST_MEMORY,) * 2)
+    status = 1
+    try:
+        for number in numbers:
+            result = _try(number, seed, sandbox, originals, bench, noise.fileno())
+            os.write(pipe, json.dumps(asdict(result)).encode() + b"\n")
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _try(number: int, seed: int, sandbox: Path, originals: Originals, bench: Bench, noise: int) -> Result:
+    """Makes one input, uses it, and looks around."""
+    shutil.rmtree(sandbox, ignore_errors=True)
+    for name in ("in", "out", "here", "temporary"):
+        (sandbox / name).mkdir(parents=True)
+    os.chdir(sandbox / "here")
+    tempfile.tempdir = str(sandbox / "temporary")
+    kind, use, path = make(seed, number, sandbox / "in", originals)
+    output = sandbox / "out" / f"{stem(path)}_refined{Random(number).choice(ENDINGS)}"
+    faults, message, outcome, records = [], "", "read", []
+    before = _listing(sandbox)
+    os.ftruncate(noise, 0)
+    os.lseek(noise, 0, os.SEEK_SET)
+    memory = _forget_peak()
+    started = time.perf_counter()
+    try:
+        records = USES[use](path, output, bench)
+    except (TopofixError, OSError) as error:
+        outcome, message = "refused", str(error)
+        try:
+            _check_sentence(message)
+        except Fault as fault:
+            faults.append(str(fault))
+    except BaseException as error:
+        outcome, message = "failed", "".join(traceback.format_exception(error))
+        faults.append(f"raised {type(error).__name__}")
+    seconds = time.perf_counter() - started
+    memory = max(0, _status("VmHWM") - memory)
+    after = _listing(sandbox)
+    if seconds > MOST_SECONDS:
+        faults.append(f"took more than {MOST_SECONDS:g} s")
+    if memory > MOST_MEMORY:
+        faults.append(f"took {memory / 2**20:.0f} MiB")
+    if size := os.fstat(noise).st_size:
+        printed = os.pread(noise, size, 0).decode(errors="replace")
+        faults.append(f"printed {printed[:500]!r}")
+    if strange := [name for name in before | after if before.get(name) != after.get(name) and name[:4] != b"out/"]:
+        faults.append(f"touched {min(strange)!r}")
+    written = {name for name in after if name[:4] == b"out/" and not stat.S_ISDIR(after[name][0])}
+    promised = {b"out/" + os.fsencode(Path(file).relative_to(sandbox / "out")) for r in records for file in r.outputs.values()}
+    if left := written ^ promised:
+        faults.append(f"left {min(left)!r}" if min(left) in written else f"lacks {min(left)!r}")
+    if outcome == "read" and kind.refused:
+        faults.append("read")
+    return Result(number, kind.family, kind.name, use, outcome, message[-3000:], round(seconds, 3), memory, faults)
+
+
+def _check_sentence(message: str) -> None:
+    """One short line of plain text, that ends whole."""
+    if not message.strip():
+        raise Fault("said nothing")
+    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in message):
+        raise Fault("said control characters")
+    if len(message) > MOST_CHARACTERS:
+        raise Fault(f"said {len(message)} characters")
+
+
+def _listing(folder: Path) -> dict[bytes, tuple[int, int, int]]:
+    """Mode, size and time of everything below a folder, by path as bytes; links are not followed."""
+    found: dict[bytes, tuple[int, int, int]] = {}
+    todo = [os.fsencode(folder)]
+    while todo:
+        for entry in os.scandir(todo.pop()):
+            about = entry.stat(follow_symlinks=False)
+            directory = stat.S_ISDIR(about.st_mode)
+            found[os.path.relpath(entry.path, os.fsencode(folder))] = (
+                about.st_mode,
+                0 if directory else about.st_size,
+                0 if directory else about.st_mtime_ns,
+            )
+            if directory:
+                todo.append(entry.path)
+    return found
+
+
+def _forget_peak() -> int:
+    """Has Linux count the peak of memory anew; returns what is in use now, 0 elsewhere."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return 0
+    return _status("VmRSS")
+
+
+def _status(key: str) -> int:
+    """Bytes that Linux reports of this process; 0 elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+def main() -> None:
+    """Runs them, and says on the way which ones are faults."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    results = []
+    with tempfile.TemporaryDirectory() as root:
+        for result in run(arguments.count, arguments.seed, Path(root), arguments.first):
+            results.append(result)
+            if result.faults:
+                print(f"{result.number} {result.family}, {result.kind} ({result.use}): {result.faults} {result.message}", file=sys.stderr)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What a file may ask for: told from its kind, its size and its header, before anything is read or allocated.
+
+Files come from anywhere. One that promises more voxels than are allowed, or more than its bytes can be unpacked
+to, is refused with one sentence. So is what is no file, such as a pipe, which would block whoever opens it.
+"""
+
+import stat
+from pathlib import Path
+
+from topofix.errors import UnreadableFile
+
+MOST_VOXELS = 2**28
+"""Of an image, all channels and frames together, unless a caller allows more; as `topofix.records` has it."""
+
+MOST_BYTES = 2**25
+"""Of a table or another file of text."""
+
+DEFLATED = 1032
+"""Bytes at most that deflate, and so gzip and zip, packs into one."""
+
+_NO_FILE = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_kind(path: Path, expected: str) -> None:
+    """Refuses a pipe, a socket or a device without opening it: it may block, or never end.
+
+    Where there is nothing, or a folder, the one who opens it says so.
+
+    Args:
+        path: what is to be opened.
+        expected: what it should be, such as `an image file`.
+
+    Raises:
+        UnreadableFile: it is no file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # a name with a zero byte is the latter
+        return
+    if found := _NO_FILE.get(stat.S_IFMT(mode)):
+        raise UnreadableFile(f"{path}: expected {expected}, found {found}")
+
+
+def check_count(path: Path, voxels: int, most: int) -> None:
+    """Refuses a header that promises too many voxels.
+
+    Raises:
+        UnreadableFile: there are more than `most`.
+
+    Example:
+        >>> check_count(Path("scan.nii"), 2**29, 2**28)
+        Traceback (most recent call last):
+        topofix.errors.UnreadableFile: scan.nii: expected at most 268435456 voxels, found 536870912 in its \
+header; --max-voxels allows more
+    """
+    if voxels > most:
+        raise UnreadableFile(
+            f"{path}: expected at most {most} voxels, found {voxels} in its header; --max-voxels allows more"
+        )
+
+
+def check_room(path: Path, promised: int, room: int) -> None:
+    """Refuses a header that promises more than the file can hold.
+
+    Args:
+        path: the file.
+        promised: bytes of voxels, by the header.
+        room: bytes that the file can be unpacked to, at most.
+
+    Raises:
+        UnreadableFile: it does not fit in.
+    """
+    if promised > room:
+        raise UnreadableFile(
+            f"{path}: expected room for the {promised} B of voxels that its header promises, found {room} B: "
+            "it is truncated or damaged"
+        )
+
+
+def read_text(path: Path, kind: str, most: int = MOST_BYTES) -> str:
+    """Reads a file of text: UTF-8, with or without the byte order mark that editors and spreadsheets write.
+
+    Args:
+        path: the file.
+        kind: what it should be, such as `prior CSV`.
+        most: bytes that it may have.
+
+    Raises:
+        UnreadableFile: it is missing, no file, too large, or no UTF-8.
+    """
+    check_kind(path, f"a {kind}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise UnreadableFile(f"{path}: expected a {kind} of at most {most} B, found more")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UnreadableFile(f"{path}: expected a {kind}, found: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UnreadableFile(
+            f"{path}: expected UTF-8, found byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        ) from error

@@ -1,0 +1,210 @@
+"""Who does the work: this process, processes of this machine, or the workers of a Dask cluster.
+
+All three are executors as `concurrent.futures` has them, so that `topofix.batch` knows no other difference.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing.connection import wait
+from multiprocessing.process import parent_process
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import psutil
+
+from topofix.errors import InvalidOption
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MEMORY_EACH = 2 * 2**30
+"""Bytes that a process is reckoned to need, where none are named: a network, a scan and its logits."""
+
+CASES_EACH = 4
+"""Cases for which a process is worth the second in which it starts, where none are named."""
+
+LOCAL = "local"
+"""The scheduler that is started here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many there are, and where.
+
+    Attributes:
+        count: Processes; 1 for this one.
+        scheduler: Address of a Dask scheduler, whose workers there are as many of as there are; `local` for
+            one of our own; None for none.
+    """
+
+    count: int = 1
+    scheduler: str | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether all the work is done in this process."""
+        return self.count == 1 and self.scheduler is None
+
+    @contextmanager
+    def open(self) -> Iterator["Team"]:
+        """Starts them, and in the end lets them finish what they have in hand.
+
+        Raises:
+            InvalidOption: Dask is not installed, or no scheduler answers.
+        """
+        if self.scheduler is not None:
+            with _cluster(self.scheduler, self.count) as client:
+                size = self.count if self.scheduler == LOCAL else sum(client.nthreads().values())
+                yield Team(client.get_executor, max(1, size))
+        elif self.here:
+            yield Team(Here, 1)
+        else:
+            with _threads(max(1, cores() // self.count)):
+                yield Team(lambda: _pool(self.count), self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Workers that are there.
+
+    Attributes:
+        executor: Makes an executor; again after one broke.
+        size: How many cases it works on at a time.
+    """
+
+    executor: Callable[[], Executor]
+    size: int
+
+
+def choose_count(jobs: int | None, cases: int, device: str = "auto") -> int:
+    """How many processes to start: as many as were asked for, or as cases, cores, memory and GPUs allow.
+
+    Args:
+        jobs: As asked for; None for a choice.
+        cases: How many there are.
+        device: Where networks run; on GPUs there is one process for each.
+
+    Raises:
+        InvalidOption: Fewer than one.
+    """
+    if jobs is not None:
+        if jobs < 1:
+            raise InvalidOption(f"--jobs: expected 1 or more, got {jobs}")
+        return min(jobs, max(1, cases))
+    most = cores()
+    if device != "cpu" and (gpus := len(list(Path("/dev").glob("nvidia[0-9]*")))):
+        most = gpus
+    fitting = int(psutil.virtual_memory().available) // MEMORY_EACH
+    return max(1, min(most, cases // CASES_EACH, fitting))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Here(Executor):
+    """An executor that does the work at once, in this process."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Does the work; the future is done when it is returned."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def stop_now() -> None:
+    """Ends all processes that were started here, with what they have in hand."""
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
+def _pool(count: int) -> ProcessPoolExecutor:
+    """Processes that share what they have imported where the system can do that."""
+    ways = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(["topofix.tasks"])
+    numbers = context.SimpleQueue()
+    for number in range(count):
+        numbers.put(number)
+    return ProcessPoolExecutor(count, context, _begin, (numbers,))
+
+
+def _begin(numbers: Any) -> None:
+    """Prepares a process: signals are for the one that started it, whose end is its own; a GPU of its own."""
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=follow, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(numbers.get() % torch.cuda.device_count())
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Processes that are started meanwhile use so many threads each."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        for name, value in before.items():
+            os.environ[name] = value or str(count)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+
+
+@contextmanager
+def _cluster(address: str, count: int) -> Iterator[Any]:
+    """A client of a Dask scheduler."""
+    if find_spec("distributed") is None:
+        raise InvalidOption(
+            "--scheduler: expected the package distributed, found none; "
+            "pip install 'topofix[dask]' installs it"
+        )
+    import logging
+
+    import dask
+    from distributed import Client, LocalCluster
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a case that fails has its Record
+    if address == LOCAL:
+        env = {"OMP_NUM_THREADS": str(max(1, cores() // count))}
+        with (
+            dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # batch.run tries again itself
+            LocalCluster(
+                n_workers=count, threads_per_worker=1, dashboard_address=None, env=env, silence_logs=50
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InvalidOption(f"--scheduler: expected a Dask scheduler at {address}, found none") from error
+    with client:
+        yield client
