@@ -10,8 +10,8 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from topofix import cohort
-from topofix.jobs import Wishes, plan_drawings, plan_jobs
 from topofix.imaging.tables import read_priors
+from topofix.jobs import Wishes, plan_drawings, plan_jobs
 from topofix.pipeline import refine
 from topofix.records import CaseOptions
 from topofix.request import PriorRequest

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from reporting.scenes import ring_scene, solid_scene, stack_scene
 
-from topofix.jobs import Job, Wishes, plan_drawings
 from topofix.cohort import check_index, typed, write_index
 from topofix.drawings import Drawings, draw
 from topofix.errors import InvalidArray, UnwritableFile
 from topofix.imaging.volume import Volume
+from topofix.jobs import Job, Wishes, plan_drawings
 
 JOBS = [
     Job(Path("in/a.nii.gz"), Path("out/a_refined.nii.gz")),

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from topofix.jobs import Job, plan_jobs
-from topofix.errors import InvalidArray, UnreadableFile, UnwritableFile
-from topofix.records import Outcome, Record
+from topofix.errors import UnreadableFile, UnwritableFile
+from topofix.jobs import plan_jobs
 
 
 @pytest.fixture

@@ -688,7 +688,7 @@ def _listed(images: list[Path] | None, cases: Path | None) -> "list[ListedCase]"
 
         return read_cases(cases)
     if not images:
-        raise InvalidOption("expected images, or --cases with a table of them, got neither")
+        raise typer.BadParameter("expected images, or --cases with a table of them, got neither")
     return []
 
 

@@ -17,6 +17,7 @@ import torch
 from topofix.errors import TopofixError, UnwritableFile
 from topofix.imaging.frames import write_frames
 from topofix.imaging.volumes import Volume, stem, suffix
+from topofix.learning.network import write_whole
 
 Labels = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -111,9 +112,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         UnwritableFile: Its folder cannot be written to.
     """
-    with Drafts(path) as drafts:
-        drafts.add("", path, content)
-        drafts.publish()
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
 
 
 def draft_folder(output: Path) -> Path:
@@ -227,7 +228,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UnwritableFile(f"{path}: expected a folder that can be written to ({error})") from error
+        raise UnwritableFile(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def change_map(before: Labels, after: Labels) -> npt.NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from topofix import __version__
 from topofix.cli import app
 
 CASES = {"--output", "--model", "--slice-axis", "--device", "--overwrite", "--json", "--quiet"}
+CASES |= {"--cases", "--jobs", "--scheduler", "--part", "--max-voxels"}
 DOCUMENTED = {
     "refine": CASES
     | {

@@ -101,7 +101,8 @@ def test_a_folder_keeps_its_tree(run, model, save, heart, files_in, tmp_path):
     assert result.exit_code == 0
     assert [json.loads(line)["outcome"] for line in result.stdout.splitlines()] == ["written"] * 2
     assert {name for name in files_in() if name.startswith("out")} == {
-        *("out/a_seg.png", "out/a_seg.json", "out/deep/b_seg.png", "out/deep/b_seg.json")
+        *("out/a_seg.png", "out/a_seg.json", "out/deep/b_seg.png", "out/deep/b_seg.json"),
+        *("out/summary.csv", "out/summary.json"),
     }
 
 

@@ -338,8 +338,8 @@ def test_a_full_disk_is_one_sentence(train, data, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     result = train(data, "-o", output, "--overwrite", "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
-    state = tmp_path / "net_training" / "state.safetensors"
-    assert result.stderr == f"topofix: {state}: cannot be written (No space left on device)\n"
+    table = tmp_path / "net_training" / "metrics.csv"
+    assert result.stderr == f"topofix: {table}: cannot be written (No space left on device)\n"
     assert output.read_text() == "mine"
     assert not list(tmp_path.rglob(".*.part"))
 
