@@ -1,11 +1,16 @@
 """Which cases there are, and where each result goes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from topofix.errors import UnreadableFile, UnwritableFile
-from topofix.jobs import plan_jobs
+from topofix.errors import InvalidOption, UnreadableFile, UnwritableFile
+from topofix.imaging.case_lists import read_cases
+from topofix.imaging.rows import PriorRow, PriorTable
+from topofix.jobs import Job, part_of, plan_jobs, with_requests
+from topofix.records import CaseOptions
+from topofix.request import PriorRequest
 
 
 @pytest.fixture
@@ -149,3 +154,94 @@ def test_a_folder_of_slices_is_one_case_named_like_the_folder(tree, monkeypatch)
     monkeypatch.chdir(tree / folder)
     assert planned(["."]) == {".": (tree / "in/deep/series.1_refined.nii.gz").as_posix()}
     assert planned(["."], "out") == {".": "out/series.1_refined.nii.gz"}
+
+
+def test_a_pattern_that_no_shell_expanded(tree):
+    expected = {"in/deep/b.nrrd": "out/deep/b_refined.nrrd", "in/deep/er/c.png": "out/deep/er/c_refined.png"}
+    found = planned(["in/**/*.nrrd", "in/deep/er/c*"], "out")
+    assert found.keys() == expected.keys()
+    assert found["in/deep/b.nrrd"] == expected["in/deep/b.nrrd"]
+    assert found["in/deep/er/c.png"] == "out/c_refined.png", "its fixed part is the folder itself"
+
+
+def test_a_pattern_finds_folders_and_no_results(tree):
+    (tree / "in" / "deep" / "b_refined.nrrd").touch()
+    assert planned(["in/d*"]).keys() == {"in/deep/b.nrrd", "in/deep/er/c.png", "in/deep/er/d.jpg"}
+
+
+def test_a_pattern_that_nothing_matches_is_refused(tree):
+    with pytest.raises(UnreadableFile, match=r"in/\*\.mha: expected images that the pattern matches"):
+        planned(["in/*.mha"])
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tree):
+    (tree / "in" / "scan[1].png").touch()
+    assert planned(["in/scan[1].png"]) == {"in/scan[1].png": "in/scan[1]_refined.png"}
+
+
+@pytest.fixture
+def listed(tree):
+    """Plans the cases of a list in the working directory."""
+
+    def plan(*lines: str, output: str | None = "out"):
+        (tree / "cases.csv").write_text("\n".join(lines) + "\n")
+        cases = read_cases(Path("cases.csv"))
+        return plan_jobs([], None if output is None else Path(output), "_refined", cases)
+
+    return plan
+
+
+def test_a_case_list_keeps_its_tree(listed):
+    jobs = listed("image", "in/a.nii.gz", "in/deep/b.nrrd")
+    assert [job.output.as_posix() for job in jobs] == [
+        "out/in/a_refined.nii.gz",
+        "out/in/deep/b_refined.nrrd",
+    ]
+    beside = listed("image", "in/a.nii.gz", output=None)
+    assert [job.output.as_posix() for job in beside] == ["in/a_refined.nii.gz"]
+
+
+def test_a_case_list_names_outputs(listed):
+    (job,) = listed("image,output", "in/a.nii.gz,x/y.nii.gz")
+    assert job.output == Path("out/x/y.nii.gz")
+    with pytest.raises(UnwritableFile, match="--cases: expected --output"):
+        listed("image,output", "in/a.nii.gz,x/y.nii.gz", output=None)
+    with pytest.raises(UnwritableFile, match="expected one case per output"):
+        listed("image,output", "in/a.nii.gz,y.nii.gz", "in/deep/b.nrrd,y.nii.gz")
+
+
+def test_listed_probabilities_are_read_as_such_on_the_grid_of_their_image(listed):
+    one, other = listed("image,probabilities", "in/a.nii.gz,in/deep/b.nrrd", "in/deep/er/c.png,")
+    options = one.options(CaseOptions(model="heart"))
+    assert (options.input_type, options.like, options.model) == ("probabilities", "in/a.nii.gz", "heart")
+    assert one.output == Path("out/in/a_refined.nii.gz")
+    assert other.options(CaseOptions()) == CaseOptions()
+
+
+def test_a_case_has_its_own_rows_of_a_table():
+    rows = [PriorRow(2, "a", None, "", "1,0"), PriorRow(3, "b", None, "", "1,1")]
+    jobs = [Job(Path(f"{name}.png"), Path(f"{name}_seg.png")) for name in "abc"]
+    table = PriorTable(Path("priors.csv"), tuple(rows))
+    first, second, third = with_requests(jobs, PriorRequest(table=table))
+    assert [row.case for row in first.request.table.rows] == ["a"]
+    assert second.request.content() != first.request.content()
+    assert third.request.table.rows == ()
+    texts = PriorRequest(("1,0",))
+    assert [job.request for job in with_requests(jobs, texts)] == [texts] * 3
+    own = with_requests([replace(jobs[0], request=texts)], PriorRequest(table=table))
+    assert own[0].request is texts
+    assert with_requests(jobs, None) == jobs
+
+
+def test_parts_make_up_the_whole():
+    jobs = [Job(Path(f"{k}.png"), Path(f"{k}_seg.png")) for k in range(10)]
+    parts = [part_of(jobs, f"{k}/3") for k in (1, 2, 3)]
+    assert [len(part) for part in parts] == [4, 3, 3]
+    assert sorted((job for part in parts for job in part), key=jobs.index) == jobs
+    assert part_of(jobs, None) == jobs
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "a/b", "-1/3", "1/3/5", ""])
+def test_no_part(text):
+    with pytest.raises(InvalidOption, match="--part: expected k/n with k from 1 to n"):
+        part_of([], text)

@@ -98,10 +98,12 @@ def held(output: Path) -> Iterator[None]:
     """
     folder = output.parent
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    lock = FileLock(folder / f".{record_path(output).name}.lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f".{record_path(output).name}.lock")
-        lock.acquire()
+        while not lock.is_locked:
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # who had it took the empty folder away
+                lock.acquire()
     except OSError as error:
         reason = error.strerror or error
         raise UnwritableFile(f"{output}: expected a folder that can be written to ({reason})") from error
