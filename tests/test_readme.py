@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
 from topofix.cli import app
@@ -20,6 +21,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+CODE = [block for block in blocks("python") if "dask_jobqueue" not in block]
+CLUSTERS = [block for block in blocks("python") if "dask_jobqueue" in block]
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
 
 
@@ -42,11 +45,18 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows_of = [f"my_data/images/{n}.nii.gz,{f'my_data/labels/{n}.nii.gz' if n > 1 else ''}" for n in range(6)]
     (folder / "cases.csv").write_text("\n".join(["image,label", *rows_of]) + "\n")
     shutil.copy(folder / "my_data/images/0.nii.gz", folder / "scan.nii.gz")
+    (folder / "maps").mkdir()
+    for case in range(8):
+        noise = gaussian_filter(np.random.default_rng(case).normal(size=(32, 32)), 2)
+        field = (noise - noise.min()) / np.ptp(noise)
+        nib.save(nib.Nifti1Image(field.astype(np.float32), np.eye(4)), folder / f"maps/{case}.nii.gz")
+    study = [f"maps/{case}.nii.gz,1,{case % 2}" for case in range(8)]
+    (folder / "study.csv").write_text("\n".join(["probabilities,b0,b1", *study]) + "\n")
     return folder
 
 
 def test_there_are_commands_and_code_to_run() -> None:
-    assert len(blocks("python")) == 2
+    assert (len(CODE), len(CLUSTERS), len(blocks("yaml"))) == (2, 1, 1)
     assert len(COMMANDS) >= 9
     used = {shlex.split(line)[1] for line in COMMANDS if line.startswith("topofix")}
     assert used == {"refine", "segment", "barcode", "train"}
@@ -68,7 +78,14 @@ def test_command(line: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert Path(arguments[arguments.index("--output") + 1]).exists()
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+def test_a_cluster_is_told_options_that_there_are() -> None:
+    for block in (*blocks("yaml"), *CLUSTERS):
+        (words,) = re.findall(r"topofix\W+refine.*", block, re.DOTALL)
+        for option in re.findall(r"--[a-z-]+", words):
+            assert option in CliRunner().invoke(app, ["refine", "--help"]).output, option
+
+
+@pytest.mark.parametrize("code", CODE)
 def test_python(
     code: str, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
