@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from topofix import __version__
-from topofix.errors import InvalidOption, InvalidPrior, TopofixError
+from topofix.errors import InvalidOption, InvalidPrior, TopofixError, UnwritableFile
 from topofix.limits import MaxChange
 from topofix.outcomes import Outcome
 from topofix.records import (
@@ -93,7 +93,7 @@ Scheduler = Annotated[
     ),
 ]
 MaxVoxels = Annotated[
-    int, typer.Option("--max-voxels", help="A larger image is refused before memory is taken for it.")
+    int, typer.Option("--max-voxels", min=1, help="A larger image is refused before memory is taken for it.")
 ]
 Output = Annotated[
     Path | None,
@@ -360,10 +360,10 @@ def refine(
         max_voxels=max_voxels,
     )
     with _errors():
-        planned = plans.plan_jobs(images or [], output, "_refined", listed)
+        planned = _part(plans.plan_jobs(images or [], output, "_refined", listed), part)
         wishes = plans.Wishes(figure, overlay, surface, report, diagram, cohort.typed(sys.argv))
         planned = plans.with_drawings(planned, wishes)
-        planned = plans.with_requests(plans.part_of(planned, part), request)
+        planned = plans.with_requests(planned, request)
         index = report / "index.html" if report is not None and wishes.is_cohort else None
         if index is not None:
             cohort.check_index(index, overwrite)
@@ -422,7 +422,7 @@ def segment(
         max_voxels=max_voxels,
     )
     with _errors():
-        planned = plans.part_of(plans.plan_jobs(images or [], output, "_seg", listed), part)
+        planned = _part(plans.plan_jobs(images or [], output, "_seg", listed), part)
     run = _Run(planned, output, jobs, scheduler, part, device, json=json, quiet=quiet)
     run.finish(Segment(options))
 
@@ -509,26 +509,26 @@ def barcode(
         max_voxels=max_voxels,
     )
     with _errors():
-        planned = plans.plan_jobs(images or [], None, "", listed)
+        planned = _part(plans.plan_jobs(images or [], None, "", listed), part)
         planned = plans.with_drawings(planned, plans.Wishes(figure=figure, diagram=diagram))
-        planned = plans.with_requests(plans.part_of(planned, part), request)
+        planned = plans.with_requests(planned, request)
         figures = [job.drawings.figure for job in planned]
         outputs.check_writable([path for path in (csv, write_csv, *figures) if path], overwrite)
         if write_csv is not None:
             check_case_names([job.input for job in planned])
     _compare(request, [job.input for job in planned], options, strict=strict, quiet=quiet)
     run = _Run(planned, None, jobs, scheduler, part, device, json=json, quiet=quiet)
-    rows = [",".join(COLUMNS) + "\n"]
-    measured: list[Record] = []
+    rows: dict[Job, str] = {}
+    measured: dict[Job, Record] = {}
     console = Console(quiet=json or quiet)
 
     def show(job: "Job", result: "Result") -> None:
         record, every = result.record, result.bars
         if record.outcome is Outcome.FAILED:
             return
-        measured.append(record)
+        measured[job] = record
         if csv is not None:
-            rows.append(bars_csv(job.input.name, every))
+            rows[job] = bars_csv(job.input.name, every)
         if path := job.drawings.figure:
             picture = draw_barcodes(
                 every,
@@ -547,10 +547,12 @@ def barcode(
             console.print(bars_table(bars, most, threshold))
 
     def write() -> None:
+        done = [job for job in planned if job in measured]  # in their order, whoever was first
         if csv is not None:
-            outputs.write_text(csv, "".join(rows))
+            outputs.write_text(csv, ",".join(COLUMNS) + "\n" + "".join(rows[job] for job in done))
         if write_csv is not None:
-            outputs.write_text(write_csv, priors_csv(measurement.drawn_priors(measured)))
+            drawn = measurement.drawn_priors([measured[job] for job in done])
+            outputs.write_text(write_csv, priors_csv(drawn))
 
     task = Measure(options, label, threshold, min_persistence, write_csv is not None)
     run.finish(task, show, write)
@@ -690,6 +692,14 @@ def _listed(images: list[Path] | None, cases: Path | None) -> "list[ListedCase]"
     if not images:
         raise typer.BadParameter("expected images, or --cases with a table of them, got neither")
     return []
+
+
+def _part(planned: "list[Job]", part: str | None) -> "list[Job]":
+    """The cases of one task of a job array."""
+    from topofix.jobs import part_of
+
+    with _usage():
+        return part_of(planned, part)
 
 
 def _request(
@@ -853,7 +863,8 @@ class _Run:
         from topofix.summary import Summary
         from topofix.workers import stop_now
 
-        summary = self.folder and Summary(self.folder, task.command, len(self.planned), self.part)
+        with _errors():
+            summary = self.folder and Summary(self.folder, task.command, len(self.planned), self.part)
         interruption = Interruption()
         codes: list[int] = []
         skipped = 0
@@ -868,7 +879,8 @@ class _Run:
                     codes.append(result.record.outcome.exit_code)
                     skipped += result.record.skipped
                     if summary:
-                        summary.add(result.record)
+                        with suppress(UnwritableFile):  # it is written again, and in the end for good
+                            summary.add(result.record)
                     keep(job, result)
                     self._print(result.record)
                     self.display.end()
