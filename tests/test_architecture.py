@@ -18,6 +18,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, set[str]] = {
     "__main__": set(),
     "cli": set(),
+    "terminal": set(),
+    "typed": set(),
+    "options": set(),
     "batch": set(),
     "workers": set(),
     "tasks": set(),
@@ -55,18 +58,18 @@ TORCH = {"torch", "monai"}
 
 # What only these modules may use.
 ONLY_IN: dict[str, set[str]] = {
-    "typer": {"topofix.cli"},
-    "rich.console": {"topofix.cli"},
-    "rich.get_console": {"topofix.cli"},
-    "rich.live": {"topofix.cli"},
-    "rich.print": {"topofix.cli"},
-    "rich.progress": {"topofix.cli"},
-    "print": {"topofix.cli"},
-    "exit": {"topofix.cli"},
-    "quit": {"topofix.cli"},
-    "sys.exit": {"topofix.cli"},
-    "os._exit": {"topofix.cli"},
-    "SystemExit": {"topofix.cli"},
+    "typer": {f"topofix.{name}" for name in ("cli", "options", "terminal", "typed")},
+    "rich.console": {"topofix.cli", "topofix.terminal"},
+    "rich.get_console": {"topofix.cli", "topofix.terminal"},
+    "rich.live": {"topofix.cli", "topofix.terminal"},
+    "rich.print": {"topofix.cli", "topofix.terminal"},
+    "rich.progress": {"topofix.cli", "topofix.terminal"},
+    "print": {"topofix.cli", "topofix.terminal"},
+    "exit": {"topofix.cli", "topofix.terminal"},
+    "quit": {"topofix.cli", "topofix.terminal"},
+    "sys.exit": {"topofix.cli", "topofix.terminal"},
+    "os._exit": {"topofix.cli", "topofix.terminal"},
+    "SystemExit": {"topofix.cli", "topofix.terminal"},
     "topofix.topology._kernel": {
         f"topofix.topology.{name}" for name in ("persistence", "partition", "features")
     },

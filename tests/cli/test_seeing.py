@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from topofix import cli, drawings
+from topofix import cli, drawings, terminal
 from topofix.reporting.surfaces import surface
 
 pytest.importorskip("plotly", reason="the page needs plotly")
@@ -182,13 +182,13 @@ class Terminal(io.StringIO):
 def test_a_terminal_sees_where_a_case_is(maps, tmp_path, monkeypatch):
     """Stage, step, Betti numbers against what is wanted, and time, in one line that is gone at the end."""
     lines = []
-    original = cli._Display.tell
+    original = terminal.Display.tell
 
     def tell(self, job, progress):
         original(self, job, progress)
         lines.append(self.progress.tasks[0].description)
 
-    monkeypatch.setattr(cli._Display, "tell", tell)
+    monkeypatch.setattr(terminal.Display, "tell", tell)
     monkeypatch.setattr(sys, "stderr", Terminal())
     from typer.testing import CliRunner
 
