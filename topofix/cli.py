@@ -275,14 +275,15 @@ def refine(
         max_voxels=max_voxels,
     )
     with errors():
-        planned = _part(plans.plan_jobs(images or [], output, "_refined", listed), part)
+        every = plans.plan_jobs(images or [], output, "_refined", listed)
+        planned = _part(every, part)
         wishes = plans.Wishes(figure, overlay, surface, report, diagram, cohort.typed(sys.argv))
         planned = plans.with_drawings(planned, wishes)
         planned = plans.with_requests(planned, request)
         index = report / "index.html" if report is not None and wishes.is_cohort else None
         if index is not None:
             cohort.check_index(index, overwrite)
-    compare_with_table(request, [job.input for job in planned], options, strict=strict, quiet=quiet)
+    compare_with_table(request, every, planned, options, strict=strict, quiet=quiet)
     run = Run(planned, output, jobs, scheduler, part, device, json=json, quiet=quiet, rows=dry_run)
     told = run.display.tell if run.workers.here else None
     drawn: list[tuple[Record, Drawings]] = []
@@ -424,29 +425,30 @@ def barcode(
         max_voxels=max_voxels,
     )
     with errors():
-        planned = _part(plans.plan_jobs(images or [], None, "", listed), part)
+        every = plans.plan_jobs(images or [], None, "", listed)
+        planned = _part(every, part)
         planned = plans.with_drawings(planned, plans.Wishes(figure=figure, diagram=diagram))
         planned = plans.with_requests(planned, request)
         figures = [job.drawings.figure for job in planned]
         outputs.check_writable([path for path in (csv, write_csv, *figures) if path], overwrite)
         if write_csv is not None:
             check_case_names([job.input for job in planned])
-    compare_with_table(request, [job.input for job in planned], options, strict=strict, quiet=quiet)
+    compare_with_table(request, every, planned, options, strict=strict, quiet=quiet)
     run = Run(planned, None, jobs, scheduler, part, device, json=json, quiet=quiet)
     rows: dict[Job, str] = {}
     measured: dict[Job, Record] = {}
     console = Console(quiet=json or quiet)
 
     def show(job: "Job", result: "Result") -> None:
-        record, every = result.record, result.bars
+        record, barcodes = result.record, result.bars
         if record.outcome is Outcome.FAILED:
             return
         measured[job] = record
         if csv is not None:
-            rows[job] = bars_csv(job.input.name, every)
+            rows[job] = bars_csv(job.input.name, barcodes)
         if path := job.drawings.figure:
             picture = draw_barcodes(
-                every,
+                barcodes,
                 None,
                 record.topology,
                 file_type(path),
@@ -455,8 +457,8 @@ def barcode(
                 threshold=threshold,
             )
             outputs.write_bytes(path, picture)
-        most = MOST_BARS if len(every) == 1 else MOST_BARS_EACH
-        for bars, found in zip(every, record.topology, strict=True):
+        most = MOST_BARS if len(barcodes) == 1 else MOST_BARS_EACH
+        for bars, found in zip(barcodes, record.topology, strict=True):
             title = headline(job.input.name, found, threshold)
             console.print(title, highlight=False, markup=False, soft_wrap=True)
             console.print(bars_table(bars, most, threshold))

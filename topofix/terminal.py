@@ -66,17 +66,33 @@ class Display:
 
 
 def compare_with_table(
-    request: "PriorRequest | None", files: list[Path], options: CaseOptions, *, strict: bool, quiet: bool
+    request: "PriorRequest | None",
+    every: "list[Job]",
+    own: "list[Job]",
+    options: CaseOptions,
+    *,
+    strict: bool,
+    quiet: bool,
 ) -> None:
-    """Says where a table of priors and the cases differ; with --strict that is the end, before any work."""
+    """Says where a table of priors and the cases differ; with --strict that is the end, before any work.
+
+    Args:
+        request: What is asked for, maybe by such a table.
+        every: All cases, by whose names it is told.
+        own: Those of this part of a job array, by whose slices it is told.
+        options: Where slices lie.
+        strict: It is the end.
+        quiet: Else it is not even said.
+    """
     if request is None or request.table is None:
         return
     from topofix.measurement import count_slices
     from topofix.request import mismatches, missing_slices
 
-    _tell(mismatches(request.table, [file.name for file in files]), strict=strict, quiet=quiet, exit_code=2)
+    names = [job.input.name for job in every]
+    _tell(mismatches(request.table, names), strict=strict, quiet=quiet, exit_code=2)
     beyond: list[str] = []
-    for file in files:
+    for file in (job.input for job in own):
         if request.table.has_slices(file.name):
             with suppress(TopofixError, OSError):  # what cannot be read fails as a case of its own
                 beyond += missing_slices(request.table, file.name, count_slices(file, options))

@@ -101,6 +101,16 @@ def test_parts_of_a_list_make_up_the_whole(run, maps, tmp_path):
     assert record["topology"][0]["requested"] == "1,1"
 
 
+def test_a_part_is_measured_against_the_whole_table(run, maps, tmp_path):
+    """The other tasks' cases are no cases without a file."""
+    lines = [f"{number},1,0" for number in range(5)]
+    (tmp_path / "priors.csv").write_text("\n".join(["case,b0,b1", *lines]) + "\n")
+    options = ("--betti-csv", tmp_path / "priors.csv", "--strict", "--part", "2/5", "-o", tmp_path / "out")
+    result = run("refine", maps, *MAPS[:2], *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(list((tmp_path / "out").rglob("*.nii.gz"))) == 1
+
+
 def test_a_list_beside_files_and_one_prior_for_all(run, maps, tmp_path):
     (tmp_path / "study.csv").write_text("image\nmaps/0.nii.gz\n")
     result = run("barcode", maps / "1.nii.gz", "--cases", tmp_path / "study.csv", *MAPS, "--json")
