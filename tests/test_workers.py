@@ -67,8 +67,13 @@ def test_one_process_for_each_gpu(machine, monkeypatch):
             [Path(f"/dev/nvidia{k}") for k in range(3)] if str(self) == "/dev" else glob(self, pattern)
         ),
     )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert choose_count(None, 100, "auto") == 3
     assert choose_count(None, 100, "cpu") == 16
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
+    assert choose_count(None, 100, "auto") == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_count(None, 100, "auto") == 16
 
 
 def test_cores_are_those_that_this_process_may_use():

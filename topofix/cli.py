@@ -503,7 +503,7 @@ def train(
     patience: Annotated[
         int, typer.Option(min=1, help="Stop after so many epochs without a better validation.")
     ] = TRAINING.patience,
-    augment: Annotated[bool, typer.Option(help="Random flips, rotations, scalings, grey values.")] = (
+    augment: Annotated[bool, typer.Option(help="Random flips, rotations, scalings, bends, grey values, k-space.")] = (
         TRAINING.augment
     ),
     betti: Betti = None,
@@ -541,7 +541,7 @@ def train(
     device: Device = CASE.device,
     seed: Seed = TRAINING.seed,
     overwrite: Overwrite = False,
-    json: Json = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a U-net on images and label maps, and on the topology of images without.

@@ -181,8 +181,9 @@ def plan_drawings(jobs: Sequence[Job], wishes: Wishes) -> list[Drawings]:
         if wish is None or (wish.suffix.lower() in ENDINGS[name] and len(jobs) == 1):
             return wish
         if wish.suffix and not wish.is_dir():
-            found = f"'{wish.name}' for {len(jobs)} cases"
-            raise UnwritableFile(f"--{name}: expected a folder, or for one case a {kind} file, got {found}")
+            kinds = " or ".join(ENDINGS[name])
+            found = f"'{wish.name}' for {len(jobs)} case{'' if len(jobs) == 1 else 's'}"
+            raise UnwritableFile(f"--{name}: expected a folder, or for one case a {kinds} file, got {found}")
         return wish / f"{stem(job.output)}{kind}"
 
     wanted = {"report": wishes.report, "surface": wishes.surface}

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import psutil
 
 from topofix.errors import InvalidOption
+from topofix.interruption import SIGNALS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,9 +99,7 @@ def choose_count(jobs: int | None, cases: int, device: str = "auto") -> int:
         if jobs < 1:
             raise InvalidOption(f"--jobs: expected 1 or more, got {jobs}")
         return min(jobs, max(1, cases))
-    most = cores()
-    if device != "cpu" and (gpus := len(list(Path("/dev").glob("nvidia[0-9]*")))):
-        most = gpus
+    most = (0 if device == "cpu" else _gpus()) or cores()
     fitting = int(psutil.virtual_memory().available) // MEMORY_EACH
     return max(1, min(most, cases // CASES_EACH, fitting))
 
@@ -110,6 +109,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _gpus() -> int:
+    """GPUs that this process may use, told without the second that it takes to import PyTorch."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return sum(bool(name.strip()) for name in visible.split(","))
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 class Here(Executor):
@@ -137,16 +143,29 @@ def _pool(count: int) -> ProcessPoolExecutor:
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(["topofix.tasks"])
+        _start_server()
     numbers = context.SimpleQueue()
     for number in range(count):
         numbers.put(number)
     return ProcessPoolExecutor(count, context, _begin, (numbers,))
 
 
+def _start_server() -> None:
+    """Starts the process that forks the others; signals to all of them are for this one, whose end is theirs."""
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()  # which would let the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # those that are blocked stay so in a child
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(numbers: Any) -> None:
     """Prepares a process: signals are for the one that started it, whose end is its own; a GPU of its own."""
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
 
