@@ -230,6 +230,20 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     assert Source.of(tmp_path / "nowhere.nii").digest == ""
 
 
+def test_what_no_image_can_be_is_not_read(tmp_path):
+    """A sparse file of a terabyte is made in no time; to read it takes hours."""
+    path = tmp_path / "scan.nii"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    began = time.monotonic()
+    assert Source.of(path).digest == ""
+    assert time.monotonic() - began < 1
+    with path.open("wb") as file:
+        file.truncate(2**26 + 100)
+    assert Source.of(path, most_voxels=6).digest == ""
+    assert Source.of(path, most_voxels=7).digest != ""
+
+
 def test_an_input_that_changes_meanwhile_is_refused(scan, output, monkeypatch):
     predict = pipeline.predict_file
 

@@ -70,7 +70,7 @@ def refine(
     if options.dry_run:
         return _refine(path, request, options, refinement, on_progress)
     with held(output):
-        source = Source.of(path)
+        source = Source.of(path, options.max_voxels)
         identity = identity_of(source, options, request, refinement, drawings)
         earlier = Earlier() if options.overwrite else look_back(output, identity, drawings)
         if earlier.record is not None:
@@ -157,7 +157,7 @@ def segment(path: Path, output: Path, options: CaseOptions = CaseOptions()) -> R
         TopofixError: Bad input or an output that exists; nothing has been written then.
     """
     with held(output):
-        source = Source.of(path)
+        source = Source.of(path, options.max_voxels)
         identity = identity_of(source, options)
         earlier = Earlier() if options.overwrite else look_back(output, identity)
         if earlier.record is not None:

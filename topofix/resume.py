@@ -21,13 +21,15 @@ from topofix.errors import UnreadableFile, UnwritableFile
 from topofix.imaging.volumes import suffix
 from topofix.learning import foreign
 from topofix.outputs import digest_of, draft_folder, record_path
-from topofix.records import CaseOptions, Record, RefinementOptions
+from topofix.records import MOST_VOXELS, CaseOptions, Record, RefinementOptions
 from topofix.request import PriorRequest
 
 _WITHOUT_EFFECT = {"overwrite", "dry_run", "trust_model", "max_voxels"}
 """Options that allow or forbid a result, but change none."""
 _FILES = ("model", "like", "freeze")
 """Options that name files, whose content counts."""
+
+_LARGEST_VOXEL, _LARGEST_HEADER = 16, 2**26  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,14 @@ class Source:
     stamps: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, path: Path) -> "Source":
-        """Reads a file, all files of a folder, or a header and what goes by the same name beside it."""
+    def of(cls, path: Path, most_voxels: int = MOST_VOXELS) -> "Source":
+        """Reads a file, all files of a folder, or a header and what goes by the same name beside it.
+
+        What is larger than any image of so many voxels is left unread: it will be refused.
+        """
         files = _files_of(path)
         stamps = _stamps(files)  # before the content: a change in between shows in the end
-        return cls(path, _digest(files), stamps)
+        return cls(path, _digest(files, most_voxels), stamps)
 
     def check(self) -> None:
         """Refuses to go on with an input that is no longer what it was.
@@ -201,8 +206,8 @@ def _stamps(files: list[Path]) -> tuple[tuple[int, int], ...]:
     return tuple(stamps)
 
 
-def _digest(files: list[Path]) -> str:
-    if not files:
+def _digest(files: list[Path], most_voxels: int = MOST_VOXELS) -> str:
+    if not files or sum(size for size, _ in _stamps(files)) > _LARGEST_VOXEL * most_voxels + _LARGEST_HEADER:
         return ""
     try:
         every = [digest_of(file) for file in files]
