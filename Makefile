@@ -10,9 +10,11 @@ INSTALLED := .venv/installed
 NATIVE := $(wildcard topofix/topology/native/*)
 DEMO := build/demo/hippocampus_refined.nii.gz
 REPORT := build/demo/report.html
+SECONDS ?= 60
+FUZZ_FLAGS := -std=c++17 -O2 -g -Wall -Wextra -Werror -fno-sanitize-recover=all -pthread
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types sanitize sanitize-threads bench-paper-quick samples clean
+.PHONY: help install audit demo test test-faults fuzz lint types sanitize sanitize-threads bench-paper-quick samples clean
 
 help: ## List these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target sentence; do \
@@ -36,6 +38,12 @@ demo: $(INSTALLED) ## Correct a sample segmentation, show its barcode and count 
 test: $(INSTALLED) ## Run the whole test suite.
 	$(BIN)/python -m pytest
 
+test-faults: $(INSTALLED) ## Run the tests of faults and hostile inputs in full, in half an hour.
+	TOPOFIX_FAULTS=full $(BIN)/python -m pytest tests/faults
+
+fuzz: $(INSTALLED) build/fuzz_kernel ## Try the kernel, parsers and readers on random inputs, for SECONDS=60 each.
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
+
 lint: $(INSTALLED) ## Check style and formatting.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,9 +58,21 @@ sanitize: build/kernel-address,undefined ## Run the kernel's own tests with the 
 sanitize-threads: build/kernel-thread ## Run them with the thread sanitizer.
 	$<
 
+build/fuzz_kernel: tests/native/fuzz_kernel.cpp tests/native/fuzz_driver.cpp $(NATIVE)
+	mkdir -p build
+	command -v clang++ >/dev/null && clang++ $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined $< -o $@ || \
+		$(CXX) $(FUZZ_FLAGS) -fsanitize=address,undefined $(filter %.cpp,$(wordlist 1,2,$^)) -o $@
+
 build/kernel-%: tests/native/test_kernel.cpp $(NATIVE)
 	mkdir -p build
 	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror -fsanitize=$* -fno-sanitize-recover=all $< -o $@ -pthread
+
+audit: build/audit/bin/pip-audit ## Ask PyPI for known vulnerabilities of the packages in constraints.txt.
+	$< --disable-pip --no-deps --requirement constraints.txt
+
+build/audit/bin/pip-audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit
 
 bench-paper-quick: $(INSTALLED) ## Repeat the paper's experiments in small, in half an hour.
 	for name in mnist left_ventricle acdc volumes robustness; do \

@@ -97,7 +97,7 @@ def test_a_row_has_its_place_in_the_image_and_in_the_world(axis):
     affine[:3, 3] = 100, 200, 300
     volume = Volume(np.zeros((4, 5, 6)), (2.0, 3.0, 4.0), affine, "scan.nii.gz", frame=7)
     prediction = Prediction(LOGITS, {"wall": 1, "cavity": 2}, axis)
-    change = Change((1, 2), 1, "added", 0.75, None, (1, 2), 5)
+    change = Change((1, 2), 1, "added", 0.75, None, (1, 2), 5, True)
     done = correction(changes=((3, "exact", change),))
     (row,) = change_rows(done, prediction, {3: Prior.parse("1:1,0 1+2:1,1")}, volume)
     voxel = [1, 2]
@@ -105,11 +105,11 @@ def test_a_row_has_its_place_in_the_image_and_in_the_world(axis):
     assert (row.voxel, row.mm) == (tuple(voxel), (100 + 2 * voxel[0], 200 + 3 * voxel[1], 300 + 4 * voxel[2]))
     assert (row.region, row.slice, row.frame, row.dimension) == ("wall+cavity", 3, 7, 1)
     assert (row.kind, row.birth, row.death, row.stage) == ("added", 0.75, None, "exact")
-    assert (row.voxels, row.mm3) == (5, 120.0)
+    assert (row.voxels, row.mm3, row.gained) == (5, 120.0, True)
 
 
 def test_a_row_of_a_picture_lies_in_its_plane():
     volume = Volume(np.zeros((4, 5)), (1.0, 1.0), np.eye(4), "a.png")
-    done = correction(changes=((None, "voxels", Change((), None, "changed", None, None, (3, 4), 1)),))
+    done = correction(changes=((None, "voxels", Change((), None, "changed", None, None, (3, 4), 1, False)),))
     (row,) = change_rows(done, Prediction(LOGITS, {"foreground": 1}, 0), {None: Prior.parse("1,0")}, volume)
     assert (row.region, row.slice, row.voxel, row.mm) == ("foreground", None, (3, 4), (3, 4, 0))

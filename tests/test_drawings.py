@@ -1,18 +1,24 @@
 """Which drawings there are, where they go, and what the bytes of each are."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 from reporting.scenes import ring_scene, solid_scene, stack_scene
 
-from topofix.cohort import check_index, typed, write_index
+from topofix import cli
+from topofix.cohort import AS_TYPED, check_index, typed, write_index
 from topofix.drawings import Drawings, draw
 from topofix.errors import InvalidArray, UnwritableFile
 from topofix.imaging.volume import Volume
 from topofix.jobs import Job, Wishes, plan_drawings
+from topofix.reporting import surfaces
+from topofix.reporting.surfaces import Agreement
+from topofix.topology.persistence import betti
 
 JOBS = [
     Job(Path("in/a.nii.gz"), Path("out/a_refined.nii.gz")),
@@ -105,9 +111,45 @@ def test_surfaces_of_a_volume():
         content, said = draw(Drawings(surface=Path(name)), [scene], "full")
         assert said == "", "its Euler characteristic is that of 1,0,0"
         assert magic is None or content["surface"].startswith(magic)
+
+
+def test_an_empty_result_has_no_surface_and_it_is_said():
+    scene = solid_scene()
     nothing = replace(scene, after=np.zeros_like(scene.after))
-    with pytest.raises(InvalidArray):
-        draw(Drawings(surface=Path("a.stl")), [nothing], "full")
+    for name in ("a.stl", "a.ply"):
+        drawn = draw(Drawings(overlay=Path("o.png"), surface=Path(name)), [nothing], "full")
+        assert list(drawn[0]) == ["overlay"]
+        assert drawn[1] == "No surface was written: the result has no foreground."
+
+
+def test_every_label_of_a_ply_is_checked_by_itself(monkeypatch):
+    """The surface of the whole foreground is not in that file: its topology says nothing about the parts."""
+    scene, checked = stack_scene(), []
+
+    def agreement(found, numbers):
+        checked.append(numbers)
+        return Agreement(len(checked) % 2 == 0, "the surface is not closed")
+
+    monkeypatch.setattr(surfaces, "agreement", agreement)
+    _, said = draw(Drawings(surface=Path("a.ply")), [scene], "full")
+    assert checked == [betti(scene.after == label) for label in (1, 2)]
+    assert said == "pool: the surface is not closed."
+    _, said = draw(Drawings(surface=Path("a.stl")), [scene], "full")
+    assert checked[2:] == [betti(scene.after > 0)]
+    assert said == "the surface is not closed."
+
+
+def test_the_surfaces_of_labels_agree_with_their_betti_numbers():
+    _, said = draw(Drawings(surface=Path("a.ply")), [stack_scene()], "full")
+    assert said == ""
+
+
+def test_a_page_of_a_cohort_leads_back_to_it():
+    alone = Drawings(report=Path("a.html"))
+    of_many = Drawings(report=Path("cases/a.html"), thumbnail=Path("cases/a.png"))
+    for drawings, linked in ((alone, False), (of_many, True)):
+        content, _ = draw(drawings, [ring_scene()], "full")
+        assert (b'href="../index.html"' in content["report"]) == linked
 
 
 def test_an_index_links_what_was_drawn(tmp_path):
@@ -140,11 +182,39 @@ def test_only_the_page_of_a_cohort_is_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["topofix", "refine", "a.nii.gz"], "topofix refine a.nii.gz"),
-        (["x", "refine", r"C:\Jane\a.nii"], "topofix refine a.nii"),
-        (["x", "refine", "--freeze=/home/jane/m.nii"], "topofix refine --freeze=m.nii"),
-        (["x", "refine", "/home/jane/", "--max-change", "5%"], "topofix refine jane --max-change 5%"),
+        ("a.nii.gz", "a.nii.gz"),
+        (r"C:\Jane\a.nii", "a.nii"),
+        ("'/data/Jane Doe/scan 1.nii.gz' --strict", "'scan 1.nii.gz' --strict"),
+        ("--freeze=/home/jane/m.nii --quiet s/a.nii", "--freeze=m.nii --quiet a.nii"),
+        ("/home/jane/ --max-change 5%", "FOLDER/ --max-change 5%"),
+        ("scans --max-change 5%", "FOLDER/ --max-change 5%"),
+        ("'patients/Jane*' --json", "FOLDER/ --json"),
+        ("--json 'patients/Jane*'", "--json FOLDER/"),
+        ("'patients/*/scan?.nii.gz'", "'scan?.nii.gz'"),
+        ("/ . .. -- b.png", "FOLDER/ FOLDER/ FOLDER/ -- b.png"),
+        ("a.nii -o/d/out.nii", "a.nii -oout.nii"),
+        ("a.nii -o/d/Jane", "a.nii -oFOLDER/"),
+        ("a.nii -qo d/Jane.Doe", "a.nii -qo FOLDER/"),
+        ("a.nii --output=/d/Jane.Doe --report=x/y.HTML", "a.nii --output=FOLDER/ --report=y.HTML"),
+        ("a.nii --figure d/bars.svg --surface d/s.ply", "a.nii --figure bars.svg --surface s.ply"),
+        ("a.nii --betti LV/RV:1,0 --betti=LV/RV:1,0", "a.nii --betti LV/RV:1,0 --betti=LV/RV:1,0"),
+        ("a.nii --part 3/20 --scheduler tcp://host:8786", "a.nii --part 3/20 --scheduler tcp://host:8786"),
+        ("a.nii --model cardiac-sax-2d", "a.nii --model cardiac-sax-2d"),
+        ("a.nii --model d/own.toml --betti-csv d/p.csv", "a.nii --model own.toml --betti-csv p.csv"),
+        ("--cases . --like x.d/ --prior /d/p.toml", "--cases FOLDER/ --like FOLDER/ --prior p.toml"),
     ],
 )
-def test_a_command_keeps_no_folder(arguments, text):
-    assert typed(arguments) == text
+def test_a_command_keeps_no_folder(arguments, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "Jane.Doe").mkdir()
+    words = shlex.split(arguments.replace("\\", "\\\\"))
+    assert typed(["/usr/bin/topofix", "refine", *words]) == f"topofix refine {text}"
+
+
+def test_every_option_that_takes_a_path_loses_its_folder():
+    for hint in get_type_hints(cli.refine, include_extras=True).values():
+        kind, option = get_args(hint)[:2] if get_args(hint) else (None, None)
+        if {Path, str} & {kind, *get_args(kind)} and option.param_decls[0] not in AS_TYPED:
+            name = option.param_decls[0]
+            assert typed(["x", "refine", name, "patients/Jane Doe/x.png"]) == f"topofix refine {name} x.png"

@@ -70,6 +70,7 @@ def test_json_holds_every_field():
         "mm3": 2.7,
         "stage": "voxels",
         "frame": None,
+        "gained": None,
     }
     assert (values["mm3_added"], values["mm3_removed"]) == (2.4, 0.9)
 

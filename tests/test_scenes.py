@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from topofix import scenes
 from topofix.imaging.maps import Maps
 from topofix.imaging.volume import Volume
 from topofix.pipeline import refine_prediction
@@ -57,3 +58,15 @@ def test_behind_the_contours_stands_the_scan_or_the_probability():
     np.testing.assert_allclose(scene.image, field, atol=1e-5)
     scan, _ = refined(field, "1,0", input_type="image")
     assert scan.image is field
+
+
+def test_nothing_is_computed_before_it_is_looked_at(monkeypatch):
+    computed = []
+    original = scenes.barcode
+    monkeypatch.setattr(scenes, "barcode", lambda *how: computed.append(how) or original(*how))
+    scene, _ = refined(two_pieces(14, 14, 3), "1,0")
+    assert computed == []
+    assert len(scene.bars_before) == 3
+    assert scene.bars_before[0] is next(iter(scene.bars_before))
+    assert [bars.slice for bars in scene.bars_before[1:]] == [1, 2]
+    assert len(computed) == 3

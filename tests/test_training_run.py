@@ -29,6 +29,7 @@ from topofix.imaging.constraints import read_constraints
 from topofix.imaging.tables import read_priors
 from topofix.imaging.volumes import Volume, write
 from topofix.learning import network as networks
+from topofix.learning import training
 from topofix.learning.dataset import Case, Wholes
 from topofix.learning.training_state import Epoch
 from topofix.records import TrainingOptions
@@ -331,9 +332,9 @@ def test_a_damaged_state_is_refused(mixed, config, tmp_path):
         train(mixed, output, config, resume=True)
 
 
-@pytest.mark.parametrize("saves", [0, 1, 2, 3])
+@pytest.mark.parametrize("saves", [0, 1, 2, 3, 4])
 def test_a_full_disk_ends_a_training_that_can_be_resumed(saves, mixed, config, tmp_path, monkeypatch):
-    """Checkpoint and state are each the last that was whole, and no part of another is left."""
+    """Table, state and checkpoint, in that order, are each the last that was whole, no part of another."""
     straight, output = tmp_path / "straight.safetensors", tmp_path / "net.safetensors"
     train(mixed, straight, config)
     fsync, space = os.fsync, iter(range(saves))
@@ -344,13 +345,13 @@ def test_a_full_disk_ends_a_training_that_can_be_resumed(saves, mixed, config, t
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UnwritableFile, match=r"safetensors: cannot be written \(No space left on device\)"):
+    with pytest.raises(UnwritableFile, match=r"net.*: cannot be written \(No space left on device\)"):
         train(mixed, output, config)
     monkeypatch.undo()
     assert not list(tmp_path.rglob(".*.part"))
     state = tmp_path / "net_training" / "state.safetensors"
-    assert (output.exists(), state.exists()) == (saves > 1, saves > 0)
-    if saves > 1:
+    assert (output.exists(), state.exists()) == (saves > 2, saves > 1)
+    if saves > 2:
         networks.load(output)
     train(mixed, output, config, resume=True)
     assert rows(output) == rows(straight)
@@ -361,6 +362,74 @@ def request(tmp_path: Path, text: str) -> PriorRequest:
     table = tmp_path / "priors.csv"
     table.write_text(text)
     return PriorRequest(table=read_priors(table))
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_an_interrupted_training_is_not_begun_anew_by_mistake(checkpoint, mixed, config, tmp_path):
+    output = tmp_path / "net.safetensors"
+    with pytest.raises(Stop):
+        train(mixed, output, config, on_step=stop_after(1))
+    if not checkpoint:
+        output.unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("net*") if path.is_file()}
+    with pytest.raises(UnwritableFile) as caught:
+        train(mixed, output, config)
+    state = tmp_path / "net_training" / "state.safetensors"
+    sentence = f"{state}: exists already; --resume goes on from it, --overwrite begins anew"
+    assert str(caught.value) == sentence
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(train(mixed, output, config, overwrite=True).history) == 5
+
+
+def test_a_training_that_goes_astray_keeps_the_last_good_state_and_checkpoint(
+    mixed, config, tmp_path, monkeypatch
+):
+    output = tmp_path / "net.safetensors"
+    compute = training._Run._supervised_loss
+    monkeypatch.setattr(
+        training._Run,
+        "_supervised_loss",
+        lambda self, *batch: compute(self, *batch) * (float("nan") if self.number == 2 else 1),
+    )
+    with pytest.raises(InvalidOption, match=r"--learning-rate: .* a loss of nan in epoch 3 .* is 2,"):
+        train(mixed, output, config)
+    monkeypatch.undo()
+    assert [row["epoch"] for row in rows(output)] == ["1", "2"]
+    assert all(value.isfinite().all() for value in networks.load(output).network.state_dict().values())
+    assert len(train(mixed, output, config, resume=True).history) == 5
+
+
+@pytest.mark.parametrize("change", [{"topology_weight": 0.0}, {"topology_epochs": 0}], ids=str)
+@pytest.mark.parametrize("prior", [None, BOX], ids=["no prior", "a prior"])
+def test_cases_without_labels_are_left_out_where_topology_is_not_learned(
+    change, prior, mixed, config, tmp_path
+):
+    output = tmp_path / "net.safetensors"
+    result = train(mixed, output, config, replace(QUICK, epochs=1, **change), prior=prior)
+    assert [epoch.phase for epoch in result.history] == ["labels"]
+    about = networks.load(output).about
+    assert (about["training_cases"], about["unlabelled_cases"]) == (4, 0)
+
+
+def test_a_table_of_other_cases_is_refused(data, config, tmp_path):
+    text = "case,b0,b1\n" + "".join(f"scan{number},1,0\n" for number in range(4))
+    sentence = "expected a row for at least one case of the data set, found rows for scan0, scan1, scan2, ..."
+    with pytest.raises(InvalidPrior, match=re.escape(f"priors.csv: {sentence}")):
+        train(data, tmp_path / "new" / "net.safetensors", config, prior=request(tmp_path, text))
+    assert not (tmp_path / "new").exists()
+    some = request(tmp_path, f"{text}03,1,0\n")
+    train(data, tmp_path / "net.safetensors", config, replace(QUICK, epochs=1), prior=some)
+
+
+def test_a_label_that_no_case_to_train_on_holds_is_refused(data, config, tmp_path):
+    """Even if the case held back has it."""
+    labels = np.array(Image.open(data / "labels" / "11.png"))
+    labels[0, 0] = 2
+    save(data / "labels" / "11.png", labels)
+    sentence = "data: expected voxels of every label in the cases to train on, found none of lid (2), key (3)"
+    with pytest.raises(InvalidArray, match=re.escape(sentence)):
+        train(data, tmp_path / "new" / "net.safetensors", replace(config, labels=("box", "lid", "key")))
+    assert not (tmp_path / "new").exists()
 
 
 def prior_file(tmp_path: Path) -> PriorRequest:
@@ -468,7 +537,7 @@ def test_priors_by_slice_reach_their_slices(backwards, config, tmp_path, monkeyp
     for name in ("a", "b", "c"):
         stack(tmp_path / "data" / "images" / f"{name}.nii.gz", image, backwards)
     for name in ("a", "b"):
-        stack(tmp_path / "data" / "labels" / f"{name}.nii.gz", (image > 9).astype(np.uint8), backwards)
+        stack(tmp_path / "data" / "labels" / f"{name}.nii.gz", (image > 3).astype(np.uint8), backwards)
     table = "case,slice,b0,b1\n" + "".join(f"c,{k},{k},0\n" for k in (0, 1, 3, 4))
     training, _ = cases_of(monkeypatch, tmp_path / "data", config, request(tmp_path, table))
     case = training[-1]

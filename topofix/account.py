@@ -82,6 +82,7 @@ def change_rows(
                 mm3=round(change.voxels * volume.voxel_volume, 3),
                 stage=stage,
                 frame=volume.frame,
+                gained=change.gained,
             )
         )
     return tuple(rows)

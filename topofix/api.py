@@ -63,7 +63,7 @@ def refine(
         betti: The prior, as on the command line: `1,0,0`, `2:1,1`, or several of them.
         spacing: mm per axis, without the channels'; None takes the image's own, and 1 for arrays and tensors.
         channel_axis: Axis of the channels; None where there are none. SimpleITK keeps channels as components.
-        options: What the image is, network, connectivity, slice axis.
+        options: What the image is, network, connectivity, slice axis; how many voxels it may have.
         refinement: Stages, steps, learning rates, limits.
         frozen: A mask of the image's shape, of any of its kinds; where it is not zero, the label stays.
 
@@ -77,6 +77,8 @@ def refine(
         >>> result.record.outcome.name, result.labels.shape
         ('SATISFIED', (12, 12))
     """
+    for what, given in (("image", image), ("frozen", frozen)):
+        _check_count(what, given, options.max_voxels)
     source = _source(image)
     maps = _on_grid(source, channel_axis, spacing)
     mask = None if frozen is None else _mask(frozen, maps.grid.array.shape)
@@ -126,6 +128,18 @@ def _on_grid(source: _Source, channel_axis: int | None, spacing: Sequence[float]
         affine[:3, :rank] *= np.divide(steps, own)
     layout = "single map" if axis is None else f"channels on axis {axis}"
     return Maps(array, Volume(array[0], steps, affine, Path("image")), layout)
+
+
+def _check_count(what: str, image: Any, most: int) -> None:
+    """Refuses an image of too many voxels, before one that is still on the disk is read."""
+    if hasattr(image, "GetNumberOfComponentsPerPixel"):
+        found = math.prod(image.GetSize()) * image.GetNumberOfComponentsPerPixel()
+    else:
+        found = math.prod(getattr(image, "shape", ()))
+    if found > most:
+        raise InvalidArray(
+            f"{what}: expected at most {most} voxels, got {found}; max_voxels among the options allows more"
+        )
 
 
 def _mask(frozen: Any, shape: tuple[int, ...]) -> Voxels:

@@ -8,11 +8,11 @@ waiting ---> in hand ---> done
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 
 from topofix.jobs import Job
 from topofix.tasks import Result, Task, attempt, failed
-from topofix.workers import Team
+from topofix.workers import Team, stop_now
 
 AHEAD = 2
 """Cases that wait at each worker, so that none is idle; more would only fill the memory."""
@@ -43,37 +43,38 @@ def run(
                 suspects.clear()
                 in_hand = {future: job for future, job in in_hand.items() if not future.cancel()}
             broken = False
-            if suspects and not in_hand:
-                on_trial = executor.submit(attempt, task, suspects[0])
-                in_hand[on_trial] = suspects.popleft()
-            while waiting and not suspects and on_trial not in in_hand and _room(in_hand, team):
-                try:
+            try:
+                if suspects and not in_hand:
+                    on_trial = executor.submit(attempt, task, suspects[0])
+                    in_hand[on_trial] = suspects.popleft()
+                while waiting and not suspects and on_trial not in in_hand and _room(in_hand, team):
                     in_hand[executor.submit(attempt, task, waiting[0])] = waiting[0]
-                except BrokenExecutor:
-                    broken = True
-                    break
-                waiting.popleft()
+                    waiting.popleft()
+            except BrokenExecutor:
+                broken = True
             done, _ = wait(in_hand, POLL, FIRST_COMPLETED)
+            if broken or any(isinstance(_error(future), BrokenExecutor) for future in done):
+                stop_now()  # the workers that are left, else a case could have two
+                done, _ = wait(in_hand)
+                executor.shutdown(wait=False)
+                executor = team.executor()
             for future in done:
                 job = in_hand.pop(future)
-                error = future.exception()
-                if error is None:
+                if _error(future) is None:
                     yield job, future.result()
-                    continue
-                broken = broken or isinstance(error, BrokenExecutor)  # else the executor mends itself
-                if future is on_trial:
+                elif future is on_trial:
                     yield job, failed(task, job, "its worker died, most likely for want of memory")
                 else:
                     suspects.append(job)
-            if broken:
-                suspects.extend(in_hand.values())
-                in_hand.clear()
-                executor.shutdown(wait=False)
-                executor = team.executor()
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         raise
     executor.shutdown()
+
+
+def _error(future: Future[Result]) -> BaseException | None:
+    """What became of a worker; a case that goes wrong has a result."""
+    return CancelledError() if future.cancelled() else future.exception()
 
 
 def _room(in_hand: dict[Future[Result], Job], team: Team) -> bool:

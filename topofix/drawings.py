@@ -41,7 +41,8 @@ class Drawings:
         overlay: The slices that changed most, in the same formats.
         report: The page of the case, `.html`.
         thumbnail: A small picture for the page of a cohort, `.png`.
-        surface: The surface of the result in mm, `.stl`, or `.ply` with a colour for each label.
+        surface: The surface of the result in mm: `.stl`, of the whole foreground, or `.ply`, of each label by
+            itself and in its colour, as separate bodies.
         diagram: The figure is a persistence diagram.
         command: What to type to have it all again, for the page.
 
@@ -76,6 +77,16 @@ class Drawings:
         named = {field.name: getattr(self, field.name) for field in fields(self) if field.name in ENDINGS}
         return {name: path for name, path in named.items() if path is not None}
 
+    @property
+    def index(self) -> str | None:
+        """Where the page of all cases lies, from that of the case; a case of its own has none.
+
+        Example:
+            >>> Drawings(report=Path("cases/1.html"), thumbnail=Path("cases/1.png")).index
+            '../index.html'
+        """
+        return None if self.thumbnail is None else "../index.html"
+
     def check(self, frames: Sequence[Volume]) -> None:
         """Refuses what cannot be drawn of an image, before any work is done.
 
@@ -109,13 +120,12 @@ def draw(
 ) -> tuple[dict[str, bytes], str]:
     """All drawings of a case as the bytes of their files, by name, and what there is to say about them.
 
+    A result without foreground has no surface: that is said, and there is no file of it.
+
     Args:
         drawings: Which.
         scenes: One for each frame.
         connectivity: Of the foreground.
-
-    Raises:
-        InvalidArray: A surface of a result without foreground.
     """
     content: dict[str, bytes] = {}
     said = ""
@@ -130,11 +140,13 @@ def draw(
         elif name == "report":
             from topofix.reporting.page import case_page
 
-            content[name] = case_page(scenes, drawings.command).encode("utf-8")
+            content[name] = case_page(scenes, drawings.command, drawings.index).encode("utf-8")
         elif name == "thumbnail":
             from topofix.reporting.thumbnails import thumbnail
 
             content[name] = thumbnail(_most_changed(scenes))
+        elif not scenes[0].after.any():
+            said = "No surface was written: the result has no foreground."
         else:
             content[name], said = _surface(scenes[0], path, connectivity)
     return content, said
@@ -155,22 +167,27 @@ def _figure(scenes: Sequence["Scene"], path: Path, diagram: bool) -> bytes:
 
 
 def _surface(scene: "Scene", path: Path, connectivity: Connectivity) -> tuple[bytes, str]:
-    """The surface of the whole foreground; in a PLY of several labels that of each, in its colour."""
+    """The surface of the whole foreground; in a PLY of several labels that of each, in its colour.
+
+    Also a sentence for every surface in the file whose topology is not that of what it is the surface of.
+    """
     from topofix.reporting import surfaces
     from topofix.reporting.palette import label_colour
 
-    mask = scene.after > 0
-    whole = surfaces.surface(mask, scene.affine, connectivity)
-    agreement = surfaces.agreement(whole, betti(mask, connectivity))
-    said = "" if agreement.agrees else agreement.sentence
     if path.suffix.lower() == ".stl":
-        return surfaces.stl_bytes([whole]), said
+        mask = scene.after > 0
+        whole = surfaces.surface(mask, scene.affine, connectivity)
+        agreement = surfaces.agreement(whole, betti(mask, connectivity))
+        return surfaces.stl_bytes([whole]), "" if agreement.agrees else f"{agreement.sentence}."
     parts = surfaces.label_surfaces(scene.after, scene.affine, connectivity)
-    colours = []
-    for value in parts:
+    colours, said = [], []
+    for value, part in parts.items():
         red, green, blue = bytes.fromhex(label_colour(value)[1:])
         colours.append((red, green, blue))
-    return surfaces.ply_bytes(parts.values(), colours), said
+        agreement = surfaces.agreement(part, betti(scene.after == value, connectivity))
+        if not agreement.agrees:
+            said.append(f"{scene.labels.get(value, f'label {value}')}: {agreement.sentence}.")
+    return surfaces.ply_bytes(parts.values(), colours), " ".join(said)
 
 
 def _most_changed(scenes: Sequence["Scene"]) -> "Scene":

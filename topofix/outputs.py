@@ -202,8 +202,9 @@ class Drafts:
             except TopofixError as error:  # which names the hidden file
                 raise type(error)(str(error).replace(str(draft), str(path))) from error
         named = {path.name: kind for kind, (path, _) in arrays.items()}
-        for draft in sorted(self._folder.iterdir()):
-            kind = named.get(draft.name, draft.name)  # the data of a header have no kind of their own
+        # The data of a header have no kind of their own; they appear before it.
+        for draft in sorted(self._folder.iterdir(), key=lambda draft: (draft.name in named, draft.name)):
+            kind = named.get(draft.name, draft.name)
             self._files[kind] = (draft, self._output.with_name(draft.name))
 
     def publish(self) -> None:

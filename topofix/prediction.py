@@ -4,6 +4,7 @@ A network is the one that was named, or else the bundled one that fits the image
 of somebody else's network, or labels that somebody drew, take the place of both.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -158,7 +159,8 @@ def predict_volume(
 
     Raises:
         InvalidPrior: The prior doesn't fit the image or the labels.
-        InvalidArray: Values that are no labels or probabilities, or a 2-D image for a 3-D model.
+        InvalidArray: Values that are no labels or probabilities, a 2-D image for a 3-D model, or voxels so
+            long that there are too many of the model's in them.
         InvalidCheckpoint: No such model, or none fits.
         InvalidOption: The model's file would run code, and `options` don't trust it.
     """
@@ -175,6 +177,7 @@ def predict_volume(
         checkpoint = _on_spacing_of(volume, slice_axis, checkpoint)
     config = checkpoint.config
     grid = grid_for(config, shape, volume.spacing, volume.orientation, slice_axis)
+    _check_grid(volume, grid, options.max_voxels)
     priors = request.for_image(case, shape, slice_axis, config.label_values, volume.frame) if request else {}
     if volume.array.min() == volume.array.max():
         raise InvalidArray(f"{case}: expected a scan, found every voxel equal to {volume.array.flat[0]:g}")
@@ -251,6 +254,16 @@ def _on_spacing_of(volume: Volume, slice_axis: int, checkpoint: networks.Checkpo
         return checkpoint  # refused with the image's rank, in a moment
     spacing = tuple(volume.spacing[axis] for axis in axes)
     return replace(checkpoint, config=replace(config, spacing=spacing))
+
+
+def _check_grid(volume: Volume, grid: Grid, most: int) -> None:
+    """Refuses an image that takes too many voxels of a network's size: spacings, too, come from anywhere."""
+    slices = 1 if grid.slice_axis is None else grid.shape[grid.slice_axis]
+    if (found := slices * math.prod(grid.size)) > most:
+        raise InvalidArray(
+            f"{volume.path.name}: expected at most {most} voxels on the model's grid, found {found} for a "
+            f"spacing of {volume.spacing} mm; --max-voxels allows more"
+        )
 
 
 def _predict_labels(

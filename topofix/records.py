@@ -257,6 +257,8 @@ class ChangeRow:
         mm3: The same in mm³; in a 2-D image mm².
         stage: The stage that did it.
         frame: Index in time, from 0; None for an image of its own.
+        gained: Whether the region gained these voxels: a component that was removed so was joined to another.
+            None in Records of earlier versions.
     """
 
     region: str
@@ -271,6 +273,7 @@ class ChangeRow:
     mm3: float
     stage: str
     frame: int | None = None
+    gained: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

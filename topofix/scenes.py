@@ -1,7 +1,8 @@
 """From a refined image to the scene that its pictures are drawn from, with its barcodes before and after."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,29 @@ from topofix.reporting.scene import Labels, Scene
 from topofix.request import Priors, one_slice
 from topofix.topology.bars import Bars, gather
 from topofix.topology.persistence import Connectivity, barcode
+
+
+class Barcodes(Sequence[Bars]):
+    """Barcodes that are computed when one of them is looked at first: an overlay and a surface need none."""
+
+    def __init__(self, compute: Callable[[], Iterator[Bars]]) -> None:
+        self._compute = compute
+
+    @cached_property
+    def _bars(self) -> tuple[Bars, ...]:
+        return tuple(self._compute())
+
+    @overload
+    def __getitem__(self, index: int) -> Bars: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Bars, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Bars | tuple[Bars, ...]:
+        return self._bars[index]
+
+    def __len__(self) -> int:
+        return len(self._bars)
 
 
 def scene_of(
@@ -67,7 +91,7 @@ def scene_of(
         spacing=volume.spacing,
         affine=np.asarray(volume.affine, np.float64),
         slice_axis=prediction.slice_axis if volume.array.ndim == 3 else 0,
-        bars_before=tuple(bars(prediction.logits)),
-        bars_after=tuple(bars(logits)),
+        bars_before=Barcodes(partial(bars, prediction.logits)),
+        bars_after=Barcodes(partial(bars, logits)),
         frame=volume.frame,
     )

@@ -62,8 +62,9 @@ class Summary:
         name = "summary" if part is None else f"summary_{part.replace('/', '_of_')}"
         self.csv, self.json = folder / f"{name}.csv", folder / f"{name}.json"
         self._command, self._total = command, total
-        if self.csv.exists() and not _is_ours(self.json):
-            raise UnwritableFile(f"{self.csv}: expected no file but the table of an earlier run, found one")
+        for path in (self.csv, self.json):
+            if path.exists() and not _is_ours(self.json):
+                raise UnwritableFile(f"{path}: expected no file but the table of an earlier run, found one")
         self._rows: list[dict[str, Any]] = []
         self._outcomes: Counter[str] = Counter()
         self._skipped = 0
@@ -104,8 +105,9 @@ class Summary:
         try:
             self.csv.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.csv.with_name(f".{self.csv.name}.lock")) as lock:  # two runs, one folder
-                write_text(self.csv, _table(self._rows))
+                # The one that says whose they are comes first: should it be the last that happens, it is said.
                 write_text(self.json, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+                write_text(self.csv, _table(self._rows))
                 Path(lock.lock_file).unlink(missing_ok=True)
         except OSError as error:
             raise UnwritableFile(f"{self.csv}: expected a folder that can be written to ({error})") from error

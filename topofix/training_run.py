@@ -19,6 +19,7 @@ import torch
 
 from topofix.errors import InvalidArray, InvalidOption, InvalidPrior, UnwritableFile
 from topofix.imaging.datasets import CaseFile, Dataset, read_dataset, read_pair
+from topofix.imaging.rows import PriorTable
 from topofix.imaging.volumes import Volume, suffix
 from topofix.learning import network as networks
 from topofix.learning.dataset import Case, make_case
@@ -53,7 +54,7 @@ def train(
 
     Where the data set names no validation cases, the last tenth of the labelled ones in name order is held
     back to choose the best epoch: frames of one subject, whose names are neighbours, then mostly stay on one
-    side.
+    side. Unlabelled cases are left out where the options leave no epoch or no weight to topology.
     Under torchrun all processes train together, and the first one writes.
 
     Args:
@@ -64,26 +65,35 @@ def train(
         prior: The topology of the cases, for Eq. 6 and the choice of the best epoch.
         device: `auto`, `cpu`, `cuda` or `mps`.
         about: Provenance to store in the checkpoint, such as the data's licence.
-        overwrite: Replace an existing checkpoint.
+        overwrite: Replace an existing checkpoint, and the state of an interrupted training.
         resume: Go on where an interrupted training of the same request stopped, if there was one.
         on_step: Called after every labelled batch and every epoch.
 
     Raises:
         TopofixError: An unreadable data set, an image whose labels or priors don't fit it or the
-            configuration, a checkpoint that exists, or a state of another training.
+            configuration, a label that no case to train on holds, a checkpoint or a state that exists, a
+            state of another training, a loss that is no longer finite, or too little memory.
     """
     if suffix(output) != ".safetensors":
         raise UnwritableFile(f"{output}: expected a checkpoint's name to end in .safetensors")
     folder = output.with_name(f"{output.name.removesuffix('.safetensors')}_training")
     state_file = folder / "state.safetensors"
     going_on = resume and state_file.is_file()
+    if state_file.is_file() and not (resume or overwrite):
+        raise UnwritableFile(
+            f"{state_file}: exists already; --resume goes on from it, --overwrite begins anew"
+        )
     check_writable([output], overwrite or going_on)
     training, validation = _split(read_dataset(dataset))
+    if prior is not None and prior.table is not None:
+        _refuse_strangers(prior.table, (*training, *validation))
+        _refuse_equal_names(prior.table.path, (*training, *validation))
+    if not (options.topology_epochs and options.topology_weight):
+        training = [file for file in training if file.label is not None]
     if prior is None:
         _refuse_unlabelled(training)
-    elif prior.table is not None:
-        _refuse_equal_names(prior.table.path, (*training, *validation))
     cases = [_case(file, config, prior) for file in (*training, *validation)]
+    _refuse_unseen_labels(dataset, cases[: len(training)], config)
     provenance = {
         **(about or {}),
         "data": f"{dataset.resolve().parent.name}/{dataset.name}",
@@ -184,10 +194,33 @@ def _split(data: Dataset) -> tuple[list[CaseFile], list[CaseFile]]:
 def _refuse_unlabelled(training: Sequence[CaseFile]) -> None:
     unlabelled = [file.name for file in training if file.label is None]
     if unlabelled:
-        names = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
         raise InvalidPrior(
             f"expected --betti, --betti-csv or --prior for the cases without labels, found none for "
-            f"{len(unlabelled)} of them ({names})"
+            f"{len(unlabelled)} of them ({_first_of(unlabelled)})"
+        )
+
+
+def _refuse_strangers(table: PriorTable, files: Sequence[CaseFile]) -> None:
+    """Refuses a table that belongs to other cases altogether."""
+    if not any(file.name in table.cases for file in files):
+        raise InvalidPrior(
+            f"{table.path}: expected a row for at least one case of the data set, found rows for "
+            f"{_first_of(table.cases)}"
+        )
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _refuse_unseen_labels(dataset: Path, training: Sequence[Case], config: networks.NetworkConfig) -> None:
+    """Refuses labels that cannot be learned, for no case to train on has a voxel of them."""
+    seen = {int(value) for case in training if case.label is not None for value in np.unique(case.label)}
+    unseen = [f"{name} ({value})" for name, value in config.label_values.items() if value not in seen]
+    if unseen:
+        raise InvalidArray(
+            f"{dataset}: expected voxels of every label in the cases to train on, found none of "
+            f"{', '.join(unseen)}"
         )
 
 

@@ -8,9 +8,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import wait
 from multiprocessing.process import parent_process
@@ -63,7 +64,7 @@ class Workers:
         if self.scheduler is not None:
             with _cluster(self.scheduler, self.count) as client:
                 size = self.count if self.scheduler == LOCAL else sum(client.nthreads().values())
-                yield Team(client.get_executor, max(1, size))
+                yield Team(lambda: Elsewhere(client), max(1, size))
         elif self.here:
             yield Team(Here, 1)
         else:
@@ -131,6 +132,27 @@ class Here(Executor):
         return future
 
 
+class Elsewhere(Executor):
+    """A client of Dask as an executor. What was handed out is in hand: it cannot be taken back."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Hands out work; a second try of the same is work anew."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def hand_on(remote: Any) -> None:
+            try:
+                future.set_result(remote.result())
+            except Exception as error:
+                future.set_exception(error)
+
+        self._client.submit(fn, *args, pure=False, **kwargs).add_done_callback(hand_on)
+        return future
+
+
 def stop_now() -> None:
     """Ends all processes that were started here, with what they have in hand."""
     for process in multiprocessing.active_children():
@@ -142,24 +164,24 @@ def _pool(count: int) -> ProcessPoolExecutor:
     ways = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
     if context.get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
         context.set_forkserver_preload(["topofix.tasks"])
-        _start_server()
+        with ThreadPoolExecutor(1, initializer=_shield) as apart:
+            apart.submit(forkserver.ensure_running).result()
     numbers = context.SimpleQueue()
     for number in range(count):
         numbers.put(number)
     return ProcessPoolExecutor(count, context, _begin, (numbers,))
 
 
-def _start_server() -> None:
-    """Starts the process that forks the others; signals to all of them are for this one, whose end is theirs."""
-    from multiprocessing import forkserver, resource_tracker
+def _shield() -> None:
+    """Lets no signal reach this thread, nor the processes that it starts: they are for the main one."""
+    if hasattr(signal, "pthread_sigmask"):
+        from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # which would let the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # those that are blocked stay so in a child
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        resource_tracker.ensure_running()  # which would undo it
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def _begin(numbers: Any) -> None:
@@ -212,14 +234,20 @@ def _cluster(address: str, count: int) -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a case that fails has its Record
     if address == LOCAL:
         env = {"OMP_NUM_THREADS": str(max(1, cores() // count))}
+        begin = partial(
+            LocalCluster, count, threads_per_worker=1, dashboard_address=None, env=env, silence_logs=50
+        )
         with (
             dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # batch.run tries again itself
-            LocalCluster(
-                n_workers=count, threads_per_worker=1, dashboard_address=None, env=env, silence_logs=50
-            ) as cluster,
+            ThreadPoolExecutor(1, initializer=_shield) as apart,  # so that this one can be interrupted
+            apart.submit(begin).result() as cluster,
             Client(cluster) as client,
         ):
-            yield client
+            try:
+                yield client
+            except KeyboardInterrupt:
+                stop_now()  # Dask would let them finish
+                raise
         return
     try:
         client = Client(address, timeout=10)

@@ -249,6 +249,7 @@ def test_every_change_is_a_row_of_the_record(refine, spotted):
         "voxels": record["voxels_changed"],
         "mm3": 2.0 * record["voxels_changed"],
         "stage": "exact",
+        "gained": False,
     }
 
 

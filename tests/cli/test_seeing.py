@@ -106,7 +106,10 @@ def test_what_exists_is_not_replaced(run, maps, tmp_path):
 @pytest.mark.parametrize(
     ("option", "name", "sentence"),
     [
-        ("--figure", "bars.jpg", "--figure: expected a folder, or for one case a .png or .svg or .pdf file, got 'bars.jpg'"),
+        (
+            *("--figure", "bars.jpg"),
+            "--figure: expected a folder, or for one case a .png or .svg or .pdf file, got 'bars.jpg'",
+        ),
         ("--surface", "a.obj", "--surface: expected a folder, or for one case a .stl or .ply file, got 'a.obj'"),
         ("--report", "page.pdf", "--report: expected"),
     ],

@@ -251,6 +251,18 @@ BAD = {
         1,
         "case.*1,0,0",
     ),
+    "a name too many": (
+        as_it_is,
+        ["data", "-o", "net.safetensors", "--labels", "a,b,c"],
+        1,
+        r"data: expected voxels of every label in the cases to train on, found none of c \(3\)",
+    ),
+    "too high a rate": (
+        as_it_is,
+        ["data", "-o", "net.safetensors", "--learning-rate", "1e37", "--quiet"],
+        1,
+        r"--learning-rate: .* in epoch 1 at the rate 1e\+37; there is no good epoch before it",
+    ),
     "two priors": (
         unlabelled,
         ["data", "-o", "net.safetensors", "--betti", "1,0", "--betti-csv", "priors.csv"],

@@ -97,7 +97,9 @@ def _series(change: Callable[[Random, bytes], bytes]) -> Make:
     return make
 
 
-def _file(use: str, name: str, original: Callable[[Originals], bytes], change: Callable[[Random, bytes], bytes]) -> Make:
+def _file(
+    use: str, name: str, original: Callable[[Originals], bytes], change: Callable[[Random, bytes], bytes]
+) -> Make:
     def make(random: Random, folder: Path, originals: Originals) -> tuple[str, Path]:
         return use, put(folder, {name: change(random, original(originals))})
 
@@ -154,29 +156,50 @@ _LIES = {
     "JPEG": headers.jpeg,
 }
 
+_TO_THE_LAST_BYTE = ("NIfTI", "NumPy", "DICOM", "checkpoint", "training state")
+"""What ends with its last voxel or checksum."""
+
 _CHECKPOINTS: dict[str, tuple[str, str, Callable[[Originals], bytes]]] = {
     "checkpoint": ("model", "model.safetensors", lambda originals: originals.model),
     "training state": ("state", "state.safetensors", lambda originals: originals.state),
 }
 
+
+def _must_be_refused(family: str, damage: str) -> bool:
+    """Whether a file that was cut short has surely lost something that counts."""
+    return damage == "truncated" or (damage == "its last bytes lost" and family in _TO_THE_LAST_BYTE)
+
+
 KINDS = (
     *(
-        Kind(family, name, _changed(family, change), refused=name == "truncated" and family != "JPEG")
+        Kind(family, name, _changed(family, change), _must_be_refused(family, name))
         for family in (*_LIES, "NumPy")
         for name, change in DAMAGE.items()
     ),
-    *(Kind(family, "a header that lies", _changed(family, lie)) for family, lie in _LIES.items() if family != "NIfTI"),
+    *(
+        Kind(family, "a header that lies", _changed(family, lie))
+        for family, lie in _LIES.items()
+        if family != "NIfTI"
+    ),
     Kind("NIfTI", "a header that lies", _changed("NIfTI", headers.nifti, ".nii")),
     Kind("NIfTI", "a header that lies, packed", _changed("NIfTI", _packed_again(headers.nifti), ".gz")),
     *(
-        Kind("NIfTI", f"{name}, then packed", _changed("NIfTI", _packed_again(change), ".gz"), name == "truncated")
+        Kind(
+            "NIfTI",
+            f"{name}, then packed",
+            _changed("NIfTI", _packed_again(change), ".gz"),
+            _must_be_refused("NIfTI", name),
+        )
         for name, change in DAMAGE.items()
     ),
     Kind("NRRD", "voxels elsewhere", _detached("NRRD"), refused=True),
     Kind("MetaImage", "voxels elsewhere", _detached("MetaImage"), refused=True),
     Kind("NumPy", "a header that lies", _changed("NumPy", headers.npy, ".npy")),
     Kind("NumPy", "a zip that lies", _changed("NumPy", headers.npz, "one.npz")),
-    *(Kind("DICOM", f"a slice, {name}", _series(change)) for name, change in DAMAGE.items()),
+    *(
+        Kind("DICOM", f"a slice, {name}", _series(change), _must_be_refused("DICOM", name))
+        for name, change in DAMAGE.items()
+    ),
     Kind("DICOM", "a slice that lies", _series(headers.dicom)),
     *(Kind("bomb", name, _bomb(bomb)) for name, bomb in BOMBS.items()),
     Kind("place", "a pipe", _special_file(places.pipe), refused=True),
@@ -191,7 +214,7 @@ KINDS = (
     Kind("place", "a folder of horrors", _place(places.hostile_folder, "folder", "data set", "labels")),
     *[Kind("name", "a hostile name", _named)] * 3,
     *(
-        Kind(family, name, _file(*file, change), refused=name == "truncated")
+        Kind(family, name, _file(*file, change), _must_be_refused(family, name))
         for family, file in _CHECKPOINTS.items()
         for name, change in (DAMAGE | {"a header that lies": headers.checkpoint}).items()
     ),
@@ -199,7 +222,11 @@ KINDS = (
     Kind("foreign network", "weights that lie", _weights(headers.checkpoint)),
     *[Kind("foreign network", "a disturbed TOML", _place(texts.description, "model"))] * 3,
     Kind("foreign network", "a network beyond measure", _place(texts.huge_network, "model"), refused=True),
-    Kind("foreign network", "a damaged program", _file("trusted model", "their.ts", lambda o: o.program, DAMAGE["truncated"])),
+    Kind(
+        "foreign network",
+        "a damaged program",
+        _file("trusted model", "their.ts", lambda o: o.program, DAMAGE["truncated"]),
+    ),
     *[Kind("prior CSV", "disturbed", _place(texts.prior_table, "table"))] * 5,
     Kind("prior CSV", "thousands of rows", _place(texts.many_rows, "table")),
     *[Kind("prior TOML", "disturbed", _place(texts.prior_file, "constraints"))] * 5,

@@ -31,7 +31,7 @@ def zeros(size: int, window: int) -> bytes:
 
 
 def gzipped(random: Random, originals: Originals) -> Files:
-    """A whole scan, then gigabytes of zeros; gzip in gzip; thousands of empty members; a scan as huge as said."""
+    """A scan, then gigabytes of zeros; gzip in gzip; thousands of empty members; a scan as huge as said."""
     scan = originals.images["NIfTI"][1]["labels.nii"]
     choice = random.randrange(6)
     if choice == 0:
@@ -60,9 +60,7 @@ def picture(random: Random, originals: Originals) -> Files:
         head = struct.pack(">II", side, side) + chunks[0][1][8:]
         return {"scan.png": from_chunks([(b"IHDR", head), (b"IDAT", zeros(HUGE, 15)), (b"IEND", b"")])}
     if choice == 2:
-        name, start = random.choice(
-            ((b"zTXt", b"x\0\0"), (b"iTXt", b"x\0\1\0\0\0"), (b"iCCP", b"x\0\0"))
-        )
+        name, start = random.choice(((b"zTXt", b"x\0\0"), (b"iTXt", b"x\0\1\0\0\0"), (b"iCCP", b"x\0\0")))
         return {"scan.png": from_chunks([chunks[0], (name, start + zeros(HUGE, 15)), *chunks[1:]])}
     if choice == 3:
         content = originals.images["JPEG"][0]["scan.jpg"]

@@ -4,7 +4,25 @@ import math
 import struct
 from random import Random
 
-WHOLE = (0, 1, 2, 3, 7, 127, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, -1, -(2**15))
+WHOLE = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    127,
+    255,
+    256,
+    32767,
+    65535,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**62,
+    2**63 - 1,
+    -1,
+    -(2**15),
+)
 """Whole numbers at the edges of types; negative and too large ones are cut down to the type."""
 
 REAL = (0.0, -0.0, -1.0, 0.5, 1e-45, 1e38, -1e38, 1e300, math.nan, math.inf, -math.inf)
@@ -22,8 +40,13 @@ def number(random: Random, form: str) -> bytes:
 
 
 def truncated(random: Random, content: bytes) -> bytes:
-    """Without its end: a byte, a half, or all of it."""
-    return content[: random.choice((len(content) - 1, random.randrange(len(content)), random.randrange(len(content))))]
+    """Without its end: more than any format puts behind what counts, up to all of it."""
+    return content[: max(0, len(content) - random.choice((16, random.randrange(16, len(content) + 16))))]
+
+
+def clipped(random: Random, content: bytes) -> bytes:
+    """Without its last bytes, which may be of voxels, a checksum, or nothing that counts."""
+    return content[: -random.randrange(1, 16)]
 
 
 def flipped(random: Random, content: bytes) -> bytes:
@@ -59,7 +82,9 @@ def spliced(random: Random, content: bytes) -> bytes:
     start, end = sorted(random.randrange(len(content) + 1) for _ in range(2))
     stretch, rest = content[start:end], content[:start] + content[end:]
     place = random.randrange(len(rest) + 1)
-    return random.choice((rest, content[:end] + stretch + content[end:], rest[:place] + stretch + rest[place:]))
+    return random.choice(
+        (rest, content[:end] + stretch + content[end:], rest[:place] + stretch + rest[place:])
+    )
 
 
 def followed(random: Random, content: bytes) -> bytes:
@@ -69,6 +94,7 @@ def followed(random: Random, content: bytes) -> bytes:
 
 DAMAGE = {
     "truncated": truncated,
+    "its last bytes lost": clipped,
     "bits flipped": flipped,
     "bits flipped in the header": flipped_early,
     "a stretch overwritten": overwritten,

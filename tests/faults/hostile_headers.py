@@ -19,9 +19,7 @@ Fields = list[tuple[int, str]]
 
 def _fields(*places: tuple[int, str, int]) -> Fields:
     """Offset and form of each number of some arrays: where it begins, as `struct` says, and how many."""
-    return [
-        (start + k * struct.calcsize(form), form) for start, form, count in places for k in range(count)
-    ]
+    return [(start + k * struct.calcsize(form), form) for start, form, count in places for k in range(count)]
 
 
 _FIRST = _fields(
@@ -260,13 +258,15 @@ def npy(random: Random, content: bytes) -> bytes:
 
 
 def npz(random: Random, content: bytes) -> bytes:
-    """An `.npz` with strange entries: elsewhere, many, locked, doubled, empty; or one that lies of its sizes."""
+    """An `.npz` with strange entries: elsewhere, many, doubled, empty; or one that lies about its sizes."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = [(name, archive.read(name)) for name in archive.namelist()]
     _, array = entries[0]
     choice = random.randrange(7)
     if choice == 0:
-        entries = [(random.choice(("../evil.npy", "/tmp/evil.npy", "a/../../evil.npy", "\u202eevil.npy")), array)]
+        entries = [
+            (random.choice(("../evil.npy", "/tmp/evil.npy", "a/../../evil.npy", "\u202eevil.npy")), array)
+        ]
     elif choice == 1:
         entries = [(f"{index}.npy", b"") for index in range(2000)]
     elif choice == 2:
@@ -281,7 +281,10 @@ def npz(random: Random, content: bytes) -> bytes:
             archive.writestr(name, data)
     packed = bytearray(stream.getvalue())
     if choice >= 5:  # both headers of an entry: the central one and the local one
-        for header, fields in ((b"PK\x01\x02", (8, 10, 16, 20, 24, 28, 42)), (b"PK\x03\x04", (6, 8, 14, 18, 22, 26))):
+        for header, fields in (
+            (b"PK\x01\x02", (8, 10, 16, 20, 24, 28, 42)),
+            (b"PK\x03\x04", (6, 8, 14, 18, 22, 26)),
+        ):
             at = packed.index(header) + random.choice(fields)
             value = number(random, random.choice(("<h", "<i")))
             packed[at : at + len(value)] = value
@@ -290,8 +293,20 @@ def npz(random: Random, content: bytes) -> bytes:
 
 def dicom(random: Random, content: bytes) -> bytes:
     """A DICOM file with the value of one element replaced, or its length."""
-    tags = [b"\x28\x00\x10\x00", b"\x28\x00\x11\x00", b"\x28\x00\x00\x01", b"\x28\x00\x30\x00", b"\x20\x00\x32\x00"]
-    tags += [b"\x20\x00\x37\x00", b"\x28\x00\x02\x00", b"\x28\x00\x03\x01", b"\xe0\x7f\x10\x00", b"\x02\x00\x10\x00"]
+    tags = [
+        b"\x28\x00\x10\x00",
+        b"\x28\x00\x11\x00",
+        b"\x28\x00\x00\x01",
+        b"\x28\x00\x30\x00",
+        b"\x20\x00\x32\x00",
+    ]
+    tags += [
+        b"\x20\x00\x37\x00",
+        b"\x28\x00\x02\x00",
+        b"\x28\x00\x03\x01",
+        b"\xe0\x7f\x10\x00",
+        b"\x02\x00\x10\x00",
+    ]
     at = content.find(random.choice(tags))
     if at < 0:
         return number(random, "<q") + content
@@ -312,13 +327,21 @@ def checkpoint(random: Random, content: bytes) -> bytes:
     if choice == 1:
         header[name][random.choice(("dtype", "shape", "data_offsets"))] = random.choice(_LIES)
     elif choice == 2:
-        header[name]["shape"] = random.choice(([2**62, 2**62], [0], [-1], [2**32, 2**32, 2], [1] * 10_000, [1.5]))
+        header[name]["shape"] = random.choice(
+            ([2**62, 2**62], [0], [-1], [2**32, 2**32, 2], [1] * 10_000, [1.5])
+        )
     elif choice == 3:
-        header[name]["data_offsets"] = random.choice(([0, 2**62], [5, 1], [-1, 4], [0, 0], [0], [2**64, 2**65]))
+        header[name]["data_offsets"] = random.choice(
+            ([0, 2**62], [5, 1], [-1, 4], [0, 0], [0], [2**64, 2**65])
+        )
     elif choice == 4:
-        header = random.choice(({}, [], "lies", 1, None, {"__metadata__": {}}, {name: {}}, {name: header[name]}))
+        header = random.choice(
+            ({}, [], "lies", 1, None, {"__metadata__": {}}, {name: {}}, {name: header[name]})
+        )
     elif choice == 5:
-        text = random.choice(("[" * 100_000, "{" * 100_000, '{"a":' * 100_000, "\x00" * 50, "{}" * 50, '{"a":1,' * 9, ""))
+        text = random.choice(
+            ("[" * 100_000, "{" * 100_000, '{"a":' * 100_000, "\x00" * 50, "{}" * 50, '{"a":1,' * 9, "")
+        )
         return len(text).to_bytes(8, "little") + text.encode() + tensors
     elif choice == 6:
         header["__metadata__"] = {"topofix": random.choice(_CONFIGS)}
@@ -331,7 +354,25 @@ def checkpoint(random: Random, content: bytes) -> bytes:
     return len(text.encode()).to_bytes(8, "little") + text.encode() + tensors
 
 
-_LIES = (None, True, 0, -1, 2**63, 1e308, "lies", "", [], {}, [[]], "F64", "F8_E4M3", "I4", "BOOL", "\ud800", ["x"] * 99)
+_LIES = (
+    None,
+    True,
+    0,
+    -1,
+    2**63,
+    1e308,
+    "lies",
+    "",
+    [],
+    {},
+    [[]],
+    "F64",
+    "F8_E4M3",
+    "I4",
+    "BOOL",
+    "\ud800",
+    ["x"] * 99,
+)
 _CONFIGS = (
     "",
     "lies",
@@ -352,6 +393,8 @@ def _lie_within(random: Random, stored: object) -> None:
         key = random.choice(list(stored) if isinstance(stored, dict) else range(len(stored)))
         inner = stored[key]
         if not isinstance(inner, dict | list) or not inner or random.random() < 0.3:
-            stored[key] = random.choice((*_LIES, *REAL, 10**9, [10**9, 10**9], [-1, 2], [2.5, 2.5], ["a"] * 9999))
+            stored[key] = random.choice(
+                (*_LIES, *REAL, 10**9, [10**9, 10**9], [-1, 2], [2.5, 2.5], ["a"] * 9999)
+            )
             return
         stored = inner

@@ -129,8 +129,13 @@ def _itk(folder: Path, whole: str, split: str) -> list[Files]:
     vector = SimpleITK.GetImageFromArray(_maps().transpose(2, 1, 0, 3), isVector=True)
     found: list[Files] = []
     for number, (name, image, packed) in enumerate(
-        [(whole, scalar, True), (whole, scalar, False), (split, scalar, True), (split, scalar, False)]
-        + [(whole, vector, False)]
+        (
+            (whole, scalar, True),
+            (whole, scalar, False),
+            (split, scalar, True),
+            (split, scalar, False),
+            (whole, vector, False),
+        )
     ):
         place = folder / f"{Path(name).suffix[1:]}{number}"
         place.mkdir()
@@ -169,7 +174,8 @@ def _tiffs() -> list[Files]:
 def _picture(image: Image.Image, kind: str, **how) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **how)
-    return stream.getvalue()
+    # Pillow fills a TIFF up with zeros, which nobody would miss; a directory ends with seven of them.
+    return stream.getvalue().rstrip(b"\0") + bytes(7) if kind == "TIFF" else stream.getvalue()
 
 
 def _arrays(label_map: bytes) -> list[Files]:

@@ -10,14 +10,18 @@ from faults.hostile_originals import Originals
 
 def pipe(random: Random, folder: Path, originals: Originals) -> Path:
     """A FIFO: whoever opens it waits for ever."""
-    path = folder / random.choice(("scan.nii.gz", "scan.nii", "scan.nrrd", "scan.mha", "scan.png", "scan.npz"))
+    path = folder / random.choice(
+        ("scan.nii.gz", "scan.nii", "scan.nrrd", "scan.mha", "scan.png", "scan.npz")
+    )
     os.mkfifo(path)
     return path
 
 
 def link_to_device(random: Random, folder: Path, originals: Originals) -> Path:
     """A link to a file without an end, or one that is none."""
-    path = folder / random.choice(("scan.nii.gz", "scan.nii", "scan.nrrd", "scan.mha", "scan.tif", "scan.npy"))
+    path = folder / random.choice(
+        ("scan.nii.gz", "scan.nii", "scan.nrrd", "scan.mha", "scan.tif", "scan.npy")
+    )
     path.symlink_to(random.choice(("/dev/zero", "/dev/full", "/dev/tty", "/proc/self/mem")))
     return path
 
@@ -65,7 +69,9 @@ def sparse(random: Random, folder: Path, originals: Originals) -> Path:
 
 def empty(random: Random, folder: Path, originals: Originals) -> Path:
     """A file without content, or of one byte."""
-    path = folder / random.choice(("s.nii.gz", "s.nii", "s.nrrd", "s.mhd", "s.png", "s.tif", "s.jpg", "s.npy", "s.npz"))
+    path = folder / random.choice(
+        ("s.nii.gz", "s.nii", "s.nrrd", "s.mhd", "s.png", "s.tif", "s.jpg", "s.npy", "s.npz")
+    )
     path.write_bytes(random.choice((b"", b"\0", b"\x1f\x8b", b"\n")))
     return path
 
@@ -92,7 +98,7 @@ def folder_as_file(random: Random, folder: Path, originals: Originals) -> Path:
 
 
 def hostile_folder(random: Random, folder: Path, originals: Originals) -> Path:
-    """A folder of several things: scans, links in circles, pipes, hidden files, what topofix never asked for."""
+    """A folder of several things: scans, links in circles, pipes, hidden files, and worse."""
     makers = (pipe, link_to_device, endless_link, dangling_link, socket_file, empty, folder_as_file, named)
     for index, make in enumerate(random.sample(makers, 4)):
         place = folder / f"part{index}"
@@ -168,10 +174,13 @@ def named(random: Random, folder: Path, originals: Originals) -> Path:
     """A whole scan of a hostile name, perhaps in a folder of another one."""
     if random.random() < 0.3:
         folder = folder / os.fsdecode(random.choice(NAMES))
-        folder.mkdir(exist_ok=True)
     name, content = random.choice(
-        (("a.nii.gz", originals.labels), *(next(iter(files.items())) for files in originals.images["PNG"][:2]))
+        (
+            ("a.nii.gz", originals.labels),
+            *(next(iter(files.items())) for files in originals.images["PNG"][:2]),
+        )
     )
     path = folder / os.fsdecode(random.choice(NAMES) + name[name.index(".") :].encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path

@@ -2,18 +2,19 @@
 
     OMP_NUM_THREADS=1 PYTHONPATH=tests python -m faults.hostile_runner --count 10000 --json results.json
 
-A process imports everything once and forks; the child works off inputs until one of them kills it or takes too
-long, and then another child goes on with the next. An input may be read or refused. It is a fault if
+A process imports everything once and forks; the child works off inputs until one of them kills it or takes
+too long, and then another child goes on with the next. An input may be read or refused. It is a fault if
 
 - the child dies, or takes longer or more memory than it may;
-- anything is raised but a TopofixError or an OSError, or what is said is not one short line of plain text;
-- something is printed, by topofix or by a library underneath;
+- anything is raised but a TopofixError or an OSError, or without a text;
+- something is printed, a warning for example;
 - a file appears, changes or vanishes outside the folder for results;
 - there is anything in that folder after a refusal, or but what the Record names after a success;
 - it was read although nobody can have meant that, such as a truncated file.
 """
 
 import argparse
+import io
 import json
 import os
 import resource
@@ -27,16 +28,16 @@ import time
 import traceback
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 
 import torch
-
 from faults.hostile import KINDS, make, put
-from faults.hostile_originals import CONFIG, REQUEST, Originals, make_originals
+from faults.hostile_originals import REQUEST, Originals, make_originals
+
 from topofix import measurement, pipeline, training_run
 from topofix.errors import TopofixError
 from topofix.imaging.constraints import read_constraints
@@ -46,8 +47,8 @@ from topofix.imaging.volumes import stem
 from topofix.jobs import plan_jobs
 from topofix.learning.training_state import load_state
 from topofix.records import CaseOptions, Record, RefinementOptions
-from topofix.request import PriorRequest
 from topofix.reporting.bars import bars_csv
+from topofix.request import PriorRequest
 
 MOST_SECONDS = 10.0
 MOST_MEMORY = 2**30
@@ -76,6 +77,8 @@ class Result:
         seconds: How long it took.
         memory: Bytes that were needed beyond what there was before; 0 where the system does not tell.
         faults: What is wrong with that.
+        remarks: What is not nice about it: lines that a library wrote to stderr past Python, and refusals
+            that are long or hold control characters.
     """
 
     number: int
@@ -87,6 +90,10 @@ class Result:
     seconds: float = 0.0
     memory: int = 0
     faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.family}, {self.kind} ({self.use}): {', '.join(self.faults)}"
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,9 @@ def _like(path: Path, output: Path, bench: Bench) -> list[Record]:
 
 
 def _asked(ask: Callable[[Path], PriorRequest]) -> Use:
-    return lambda path, output, bench: [pipeline.refine(bench.labels, output, ask(path), _options("labels"), EXACT)]
+    return lambda path, output, bench: [
+        pipeline.refine(bench.labels, output, ask(path), _options("labels"), EXACT)
+    ]
 
 
 def _plan(path: Path, output: Path, bench: Bench) -> list[Record]:
@@ -168,8 +177,8 @@ def _folder(path: Path, output: Path, bench: Bench) -> list[Record]:
     for job in plan_jobs([path], output.parent / "results", "_refined"):
         try:
             records.append(pipeline.refine(job.input, job.output, RING, _options("labels"), EXACT))
-        except (TopofixError, OSError) as error:
-            _check_sentence(str(error))
+        except (TopofixError, OSError):
+            continue
     return records
 
 
@@ -189,10 +198,6 @@ USES: dict[str, Use] = {
     "folder": _folder,
 }
 """What topofix is asked to do with an input, by name."""
-
-
-class Fault(Exception):
-    """Something that must not happen."""
 
 
 def run(count: int, seed: int, root: Path, first: int = 0) -> Iterator[Result]:
@@ -258,24 +263,39 @@ def _warm_up(folder: Path, bench: Bench, originals: Originals) -> None:
 
 def _work(numbers: range, seed: int, sandbox: Path, originals: Originals, bench: Bench, pipe: int) -> None:
     """The child: a line of JSON per input; never returns."""
-    noise = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
-    for stream in (1, 2):
-        os.dup2(noise.fileno(), stream)
-    warnings.simplefilter("always")
-    taken = _status("VmSize")
-    if taken:
-        resource.setrlimit(resource.RLIMIT_AS, (taken + 4 * MOST_MEMORY,) * 2)
     status = 1
     try:
+        chatter = _Chatter()
+        warnings.simplefilter("always")
+        if taken := _status("VmSize"):
+            resource.setrlimit(resource.RLIMIT_AS, (taken + 4 * MOST_MEMORY,) * 2)
         for number in numbers:
-            result = _try(number, seed, sandbox, originals, bench, noise.fileno())
+            result = _try(number, seed, sandbox, originals, bench, chatter)
             os.write(pipe, json.dumps(asdict(result)).encode() + b"\n")
         status = 0
     finally:
         os._exit(status)
 
 
-def _try(number: int, seed: int, sandbox: Path, originals: Originals, bench: Bench, noise: int) -> Result:
+class _Chatter:
+    """What libraries write past Python, to the process's own stdout and stderr."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        for stream in (1, 2):
+            os.dup2(self._file.fileno(), stream)
+
+    def begin(self) -> None:
+        os.ftruncate(self._file.fileno(), 0)
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+
+    def heard(self) -> str:
+        return os.pread(self._file.fileno(), 500, 0).decode(errors="replace")
+
+
+def _try(
+    number: int, seed: int, sandbox: Path, originals: Originals, bench: Bench, chatter: _Chatter
+) -> Result:
     """Makes one input, uses it, and looks around."""
     shutil.rmtree(sandbox, ignore_errors=True)
     for name in ("in", "out", "here", "temporary"):
@@ -284,57 +304,71 @@ def _try(number: int, seed: int, sandbox: Path, originals: Originals, bench: Ben
     tempfile.tempdir = str(sandbox / "temporary")
     kind, use, path = make(seed, number, sandbox / "in", originals)
     output = sandbox / "out" / f"{stem(path)}_refined{Random(number).choice(ENDINGS)}"
-    faults, message, outcome, records = [], "", "read", []
-    before = _listing(sandbox)
-    os.ftruncate(noise, 0)
-    os.lseek(noise, 0, os.SEEK_SET)
-    memory = _forget_peak()
-    started = time.perf_counter()
-    try:
-        records = USES[use](path, output, bench)
-    except (TopofixError, OSError) as error:
-        outcome, message = "refused", str(error)
+    result = Result(number, kind.family, kind.name, use)
+    before, records = _listing(sandbox), list[Record]()
+    chatter.begin()
+    taken, started = _forget_peak(), time.perf_counter()
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(printed):
         try:
-            _check_sentence(message)
-        except Fault as fault:
-            faults.append(str(fault))
-    except BaseException as error:
-        outcome, message = "failed", "".join(traceback.format_exception(error))
-        faults.append(f"raised {type(error).__name__}")
-    seconds = time.perf_counter() - started
-    memory = max(0, _status("VmHWM") - memory)
+            records = USES[use](path, output, bench)
+            result = replace(result, outcome="read")
+        except (TopofixError, OSError) as error:
+            result = replace(result, message=str(error))
+        except BaseException as error:
+            result = replace(result, message="".join(traceback.format_exception(error))[-3000:])
+            result.faults.append(f"raised {type(error).__name__}")
+    seconds = round(time.perf_counter() - started, 3)
+    result = replace(result, seconds=seconds, memory=max(0, _status("VmHWM") - taken))
+    if said := printed.getvalue():
+        result.faults.append(f"printed {said[:200]!r}")
+    if result.outcome == "read" and kind.refused:
+        result.faults.append("read")
+    result.faults.extend([*_excesses(result), *_traces(sandbox, before, records)])
+    result.remarks.extend(_oddities(result))
+    if heard := chatter.heard():
+        result.remarks.append(f"a library said {heard!r}")
+    return result
+
+
+def _excesses(result: Result) -> Iterator[str]:
+    if result.seconds > MOST_SECONDS:
+        yield f"took more than {MOST_SECONDS:g} s"
+    if result.memory > MOST_MEMORY:
+        yield f"took {result.memory / 2**20:.0f} MiB"
+    if result.outcome == "refused" and not result.message.strip():
+        yield "said nothing"
+
+
+def _oddities(result: Result) -> Iterator[str]:
+    """What is wrong with the form of what was said."""
+    if result.outcome == "refused" and not result.faults:
+        if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in result.message):
+            yield "said control characters"
+        if len(result.message) > MOST_CHARACTERS:
+            yield f"said {len(result.message)} characters"
+
+
+def _traces(sandbox: Path, before: "_Listing", records: Sequence[Record]) -> Iterator[str]:
+    """What was left where, and should not be: outside of `out` anything, inside what no Record names."""
     after = _listing(sandbox)
-    if seconds > MOST_SECONDS:
-        faults.append(f"took more than {MOST_SECONDS:g} s")
-    if memory > MOST_MEMORY:
-        faults.append(f"took {memory / 2**20:.0f} MiB")
-    if size := os.fstat(noise).st_size:
-        printed = os.pread(noise, size, 0).decode(errors="replace")
-        faults.append(f"printed {printed[:500]!r}")
-    if strange := [name for name in before | after if before.get(name) != after.get(name) and name[:4] != b"out/"]:
-        faults.append(f"touched {min(strange)!r}")
-    written = {name for name in after if name[:4] == b"out/" and not stat.S_ISDIR(after[name][0])}
-    promised = {b"out/" + os.fsencode(Path(file).relative_to(sandbox / "out")) for r in records for file in r.outputs.values()}
-    if left := written ^ promised:
-        faults.append(f"left {min(left)!r}" if min(left) in written else f"lacks {min(left)!r}")
-    if outcome == "read" and kind.refused:
-        faults.append("read")
-    return Result(number, kind.family, kind.name, use, outcome, message[-3000:], round(seconds, 3), memory, faults)
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    if strange := [name for name in changed if not name.startswith(b"out/")]:
+        yield f"touched {min(strange)!r}"
+    written = {name for name in changed if name.startswith(b"out/") and not stat.S_ISDIR(after[name][0])}
+    files = [Path(file) for record in records for file in record.outputs.values()]
+    promised = {os.path.relpath(os.fsencode(file), os.fsencode(sandbox)) for file in files}
+    if left := written - promised:
+        yield f"left {min(left)!r}"
+    if lacking := promised - written:
+        yield f"lacks {min(lacking)!r}"
 
 
-def _check_sentence(message: str) -> None:
-    """One short line of plain text, that ends whole."""
-    if not message.strip():
-        raise Fault("said nothing")
-    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in message):
-        raise Fault("said control characters")
-    if len(message) > MOST_CHARACTERS:
-        raise Fault(f"said {len(message)} characters")
+_Listing = dict[bytes, tuple[int, int, int]]
 
 
-def _listing(folder: Path) -> dict[bytes, tuple[int, int, int]]:
+def _listing(folder: Path) -> _Listing:
     """Mode, size and time of everything below a folder, by path as bytes; links are not followed."""
-    found: dict[bytes, tuple[int, int, int]] = {}
+    found: _Listing = {}
     todo = [os.fsencode(folder)]
     while todo:
         for entry in os.scandir(todo.pop()):
@@ -382,7 +416,7 @@ def main() -> None:
         for result in run(arguments.count, arguments.seed, Path(root), arguments.first):
             results.append(result)
             if result.faults:
-                print(f"{result.number} {result.family}, {result.kind} ({result.use}): {result.faults} {result.message}", file=sys.stderr)
+                print(f"{result}\n{result.message}", file=sys.stderr)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
 

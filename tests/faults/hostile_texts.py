@@ -55,12 +55,92 @@ norm_name = "batch"
 NAMES = {"name": "x", "labels": {"background": 0, "wall": 1, "cavity": 2}, "numTraining": 2}
 
 WORDS = (
-    *("", "0", "-1", "1e999", "nan", "inf", "-inf", "9" * 30, "9" * 5000, "1.5", "1-0", "0-", "-", "*", "1-999999999"),
-    *("0-999999999", "999999999", "true", "null", "'", '"', '"""', "'''", "[", "]", "{", "}", "[[", "=", "=cmd()"),
-    *("#", ",", ",,,,", ";", ":", "::", "+", "1+", "+1", "1+1+1", "\\", "\\u0000", "\0", "\n", "\r", "\t", "\u202e"),
-    *("\ufeff", "\u0663", "１", "é", "x" * 200_000, "absent", "foreground", "../../../etc/passwd", "/etc/passwd"),
-    *("/dev/zero", "%s", "{}", "<script>alert(1)</script>", "$(touch evil)", "1979-05-27", "0x10", "1_0", "a.b.c"),
-    *("monai.networks", "__class__", "os.system", "Path", "nan,nan", "1.4x1.4x1.4x1.4", "0x0", "nanxinf", "pipe.png"),
+    *(
+        "",
+        "0",
+        "-1",
+        "1e999",
+        "nan",
+        "inf",
+        "-inf",
+        "9" * 30,
+        "9" * 5000,
+        "1.5",
+        "1-0",
+        "0-",
+        "-",
+        "*",
+        "1-999999999",
+    ),
+    *(
+        "0-999999999",
+        "999999999",
+        "true",
+        "null",
+        "'",
+        '"',
+        '"""',
+        "'''",
+        "[",
+        "]",
+        "{",
+        "}",
+        "[[",
+        "=",
+        "=cmd()",
+    ),
+    *(
+        "#",
+        ",",
+        ",,,,",
+        ";",
+        ":",
+        "::",
+        "+",
+        "1+",
+        "+1",
+        "1+1+1",
+        "\\",
+        "\\u0000",
+        "\0",
+        "\n",
+        "\r",
+        "\t",
+        "\u202e",
+    ),
+    *(
+        "\ufeff",
+        "\u0663",
+        "\uff11",
+        "é",
+        "x" * 200_000,
+        "absent",
+        "foreground",
+        "../../../etc/passwd",
+        "/etc/passwd",
+    ),
+    *(
+        "/dev/zero",
+        "%s",
+        "{}",
+        "<script>alert(1)</script>",
+        "$(touch evil)",
+        "1979-05-27",
+        "0x10",
+        "1_0",
+        "a.b.c",
+    ),
+    *(
+        "monai.networks",
+        "__class__",
+        "os.system",
+        "Path",
+        "nan,nan",
+        "1.4x1.4x1.4x1.4",
+        "0x0",
+        "nanxinf",
+        "pipe.png",
+    ),
 )
 """What may stand where something else was meant."""
 
@@ -83,13 +163,17 @@ def disturbed(random: Random, text: str) -> bytes:
             text = random.choice((text.upper(), text.replace("\n", "\r"), text * 2, text[::-1]))
         else:
             depth = random.choice((50, 5000, 100_000))
-            text = text.replace(random.choice("1[\"'"), random.choice(("[", "{", "(", '{"a":', "a.")) * depth, 1)
+            text = text.replace(
+                random.choice("1[\"'"), random.choice(("[", "{", "(", '{"a":', "a.")) * depth, 1
+            )
     content = text.encode("utf-8", "surrogatepass")
     choice = random.randrange(8)
     if choice == 0:
         return random.choice(list(DAMAGE.values()))(random, content or b"x")
     if choice == 1:
-        return content.decode("utf-8", "replace").encode(random.choice(("utf-16", "utf-32", "utf-8-sig", "cp500")), "replace")
+        return content.decode("utf-8", "replace").encode(
+            random.choice(("utf-16", "utf-32", "utf-8-sig", "cp500")), "replace"
+        )
     return content
 
 
@@ -108,7 +192,9 @@ def many_rows(random: Random, folder: Path, originals: Originals) -> Path:
     choice = random.randrange(4)
     rows = [f"labels,{k}-{k + 5000},*,{k % 7 + 1},1,{k % 2}" for k in range(3000)]
     if choice == 1:
-        rows = [f"labels,{k},{k},{'+'.join(str(1 + (k * j) % 99) for j in range(30))},1,*" for k in range(2000)]
+        rows = [
+            f"labels,{k},{k},{'+'.join(str(1 + (k * j) % 99) for j in range(30))},1,*" for k in range(2000)
+        ]
     elif choice == 2:
         rows = ["," * 100_000] * 5
     elif choice == 3:
@@ -120,7 +206,7 @@ def many_constraints(random: Random, folder: Path, originals: Originals) -> Path
     """A prior TOML of hundreds of constraints, each a union of many labels."""
     count = random.choice((60, 64, 65, 100, 500))
     tables = (
-        f"[[constraint]]\nregion = {sorted({1 + (k * j) % 97 for j in range(1, 20)})}\nbetti = [1, \"0-9\"]\n"
+        f'[[constraint]]\nregion = {sorted({1 + (k * j) % 97 for j in range(1, 20)})}\nbetti = [1, "0-9"]\n'
         for k in range(1, count)
     )
     return _written(folder / "heart.toml", "\n".join(tables).encode())

@@ -11,10 +11,10 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topofix.jobs import plan_jobs
 from topofix.errors import UnreadableFile, UnwritableFile
 from topofix.imaging.maps import read_maps
 from topofix.imaging.volumes import find_images, read, write
+from topofix.jobs import plan_jobs
 
 SHAPE = (6, 5, 4)
 SCAN = np.random.default_rng(0).integers(-100, 1000, SHAPE).astype(np.int16)

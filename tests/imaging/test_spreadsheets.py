@@ -1,8 +1,11 @@
 """Rows of a CSV file: numbered as people see them, and with every column that the file may have."""
 
+import tracemalloc
+
 import pytest
 
 from topofix.errors import UnreadableFile
+from topofix.imaging import spreadsheets
 from topofix.imaging.spreadsheets import Row, read_rows
 
 
@@ -39,6 +42,37 @@ def test_a_malformed_table_is_refused(rows, content, says):
     with pytest.raises(UnreadableFile) as refused:
         rows(content)
     assert str(refused.value).endswith(says)
+
+
+def test_a_cell_beyond_all_measure_is_refused_with_its_row(rows):
+    with pytest.raises(UnreadableFile) as refused:
+        rows(b"one\n1\n" + b"x" * 200_000 + b"\n")
+    says = "table.csv, row 3: expected comma-separated values, found: field larger than field limit (131072)"
+    assert str(refused.value).endswith(says)
+
+
+def test_more_rows_than_a_spreadsheet_holds_are_refused(rows, monkeypatch):
+    monkeypatch.setattr(spreadsheets, "MOST_ROWS", 2)
+    assert len(rows(b"one\n1\n\n\n2\n")) == 2
+    with pytest.raises(UnreadableFile) as refused:
+        rows(b"one\n1\n2\n\n3\n")
+    assert str(refused.value).endswith("table.csv, row 5: expected at most 2 rows, found more")
+
+
+def test_a_table_of_nothing_but_line_ends_takes_no_memory(rows):
+    tracemalloc.start()
+    with pytest.raises(UnreadableFile, match="found an empty table"):
+        rows(b"\n" * 2**20)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_long_cell_and_one_of_many_lines_are_shown_on_one_short_line(rows, tmp_path):
+    with pytest.raises(UnreadableFile, match=r"expected the columns one, two, found 'a\\nb'$"):
+        rows(b'one,"a\nb"\n')
+    refusal = Row(tmp_path / "t.csv", 7, {"one": "x" * 10_000}).refusal("one", "a word")
+    assert str(refusal).endswith("xxx...")
+    assert len(str(refusal)) < 200 + len(str(tmp_path))
 
 
 def test_a_missing_table_is_refused_by_its_kind(tmp_path):

@@ -1,6 +1,7 @@
 """The prior CSV: which row speaks for which slice, and what is refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from topofix.errors import UnreadableFile
 from topofix.imaging.rows import case_name
-from topofix.imaging.tables import PriorRow, priors_csv, read_priors
+from topofix.imaging.tables import PriorRow, PriorTable, priors_csv, read_priors
 
 
 @pytest.fixture
@@ -257,3 +258,41 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows):
     written = tuple(PriorRow(number, *row) for number, row in enumerate(rows, start=2))
     path.write_bytes(priors_csv(written).encode())
     assert read_priors(path).rows == written
+
+
+def test_what_holds_together_is_found_among_thousands_of_rows():
+    """Not for every slice with every frame: there may be millions of those."""
+    spans = [(k, k) for k in range(3000)]
+    rows = [PriorRow(2 + k, "a", spans[k], f"{k % 7}+9", "1,0", spans[-k]) for k in range(3000)]
+    rows.append(PriorRow(3002, "a", None, "9", "1,1"))
+    found = PriorTable(Path("priors.csv"), tuple(rows)).stated_together("a")
+    assert len(found) == 8
+
+
+def test_thousands_of_rows_that_say_the_same_agree(tmp_path):
+    (tmp_path / "priors.csv").write_text("case,frame,b0,b1\n" + "a,*,1,1\n" * 5000 + "a,3,1,0\n" * 5000)
+    assert len(read_priors(tmp_path / "priors.csv").rows) == 10_000
+    rows = "".join(f"a,{k},1,{k % 2}\n" for k in range(5000))
+    (tmp_path / "priors.csv").write_text("case,frame,b0,b1\n" + rows)
+    assert len(read_priors(tmp_path / "priors.csv").rows) == 5000
+
+
+SPANS = st.one_of(st.none(), st.tuples(st.integers(0, 3), st.integers(0, 2)).map(lambda s: (s[0], sum(s))))
+ROWS = st.lists(
+    st.tuples(SPANS, st.sampled_from(["1", "2", "1+2", ""]), st.sampled_from(["1,0", "1,1", "0,0,0"]), SPANS),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(stated=ROWS)
+def test_what_holds_together_is_what_holds_in_any_slice_and_frame(stated):
+    rows = tuple(PriorRow(number, "a", *row) for number, row in enumerate(stated, start=2))
+    table = PriorTable(Path("priors.csv"), rows)
+
+    def indices(spans):
+        return {index for span in spans if span for index in range(span[0], span[1] + 1)} or {None}
+
+    slices, frames = indices(row.slices for row in rows), indices(row.frames for row in rows)
+    together = {table.texts("a", index, frame) for index in slices for frame in frames} - {()}
+    assert set(table.stated_together("a")) in (set(), together)

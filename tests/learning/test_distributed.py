@@ -111,7 +111,14 @@ with joined(torch.device("cpu")) as (world, device):
     states, cases = [], [*labelled, *free]
     result = train(cases, held_back, config, options, device, on_epoch=states.append, world=world)
     weights = {k: v for k, v in states[-1].under("network/").items() if isinstance(v, torch.nn.Parameter)}
+    line = torch.nn.Linear(1, 1)
+    network = world.join(line)
+    with world.adding(network):
+        for _ in range(1 + world.rank):  # they need not add equally often
+            network(torch.ones(1, 1)).sum().backward()
+    network(torch.ones(1, 1)).sum().backward()
     found = {
+        "gradient": line.weight.grad.item(),
         "size": world.size,
         "sum": world.total(torch.tensor([world.rank + 1.0])).item(),
         "weights": [v.double().sum().item() for v in weights.values()],
@@ -153,6 +160,10 @@ def test_two_processes_keep_the_same_weights(two):
     assert first["weights"] == second["weights"]
     assert first["history"] == second["history"], "they would not stop at the same epoch"
     assert first["best"] == second["best"]
+
+
+def test_gradients_that_were_added_up_are_averaged_once(two):
+    assert [one["gradient"] for one in two] == [2.5, 2.5, 2]
 
 
 def test_two_processes_do_the_work_of_one(two):

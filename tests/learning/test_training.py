@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from topofix.errors import InvalidOption
 from topofix.learning import training
 from topofix.learning.dataset import Case, make_case
 from topofix.learning.inference import predict
@@ -88,7 +90,7 @@ def test_the_state_of_the_best_validation_is_returned(discs, monkeypatch):
 
     def scripted(network, *args):
         states.append({name: value.clone() for name, value in network.state_dict().items()})
-        return Scores((next(scores),), 0.0, by_prior=False)
+        return Scores((next(scores),), 0.0)
 
     monkeypatch.setattr(training, "validate", scripted)
     options = TrainingOptions(epochs=4, batch_size=4, learning_rate=1e-2, validate_every=1, augment=False)
@@ -113,7 +115,7 @@ def test_the_state_of_the_best_validation_is_returned(discs, monkeypatch):
 )
 def test_training_stops_when_patience_is_over(patience, validate_every, scores, epochs, discs, monkeypatch):
     answers = iter(scores)
-    monkeypatch.setattr(training, "validate", lambda *args: Scores((next(answers),), 0.0, by_prior=False))
+    monkeypatch.setattr(training, "validate", lambda *args: Scores((next(answers),), 0.0))
     options = TrainingOptions(
         epochs=12, batch_size=4, patience=patience, validate_every=validate_every, augment=False
     )
@@ -267,7 +269,7 @@ def test_topology_is_judged_on_whole_images_each_by_its_own_prior(labelled, held
     monkeypatch.setattr(training, "evaluate_batch", record)
     options = replace(TWO_PHASES, epochs=1, topology_epochs=2)
     train([*labelled, *cases], held_back, RING, options, CPU)
-    assert [len(batch) for batch in seen] == [2] * 4  # two epochs of two labelled batches
+    assert sum(len(batch) for batch in seen) == 8  # two epochs of two labelled batches
     assert {pair for batch in seen for pair in batch} == set(sizes.items())
 
 
@@ -291,9 +293,10 @@ def recorded_descents(monkeypatch) -> list[tuple[int, float, float]]:
     steps: list[tuple[int, float, float]] = []
     descend = training._Run._descend
 
-    def record(self, loss: Tensor) -> None:
-        steps.append((self.number + 1, loss.item(), self.optimiser.param_groups[0]["lr"]))
-        descend(self, loss)
+    def record(self, losses: Sequence[Callable[[], Tensor]], weight: float = 1.0) -> float:
+        total: float = descend(self, losses, weight)
+        steps.append((self.number + 1, weight * total, self.optimiser.param_groups[0]["lr"]))
+        return total
 
     def one(images, priors):
         return [Evaluation(1 + 0 * image.sum(), ((1, 1),), 0) for image in images]
@@ -372,7 +375,7 @@ def test_the_second_phase_begins_from_the_best_state_of_the_first(
 ):
     """With steps too small to change a single weight."""
     scores = iter([0.4, 0.9, 0.2, 0.5, 0.5])
-    monkeypatch.setattr(training, "validate", lambda *args: Scores((next(scores),), 0.0, by_prior=False))
+    monkeypatch.setattr(training, "validate", lambda *args: Scores((next(scores),), 0.0))
     options = replace(TWO_PHASES, topology_epochs=2, validate_every=1, topology_learning_rate=1e-30)
     states = States()
     result = train([*labelled, *unlabelled], held_back, RING, options, CPU, on_epoch=states)
@@ -432,6 +435,157 @@ def test_learning_on_topology_closes_the_gaps_of_rings_without_labels():
     assert min(losses) < 0.6 * losses[0]
     rights = [validate(result.network, config, unseen, CPU).right for result in (with_it, without)]
     assert rights[0] > rights[1] + 0.25, rights
+
+
+def test_a_batch_of_whole_images_takes_no_more_memory_than_one_of_patches(
+    labelled, unlabelled, held_back, monkeypatch
+):
+    """Two patches have 512 voxels: an image of 24 x 24 is alone, four of 10 x 10 are not."""
+    asked = recorded_priors(monkeypatch)
+    small = [ring_case(seed, (10, 10), drawn=False, prior="1,1") for seed in range(4)]
+    options = replace(TWO_PHASES, epochs=1, topology_epochs=1, augment=False)
+    train([*labelled, *unlabelled], held_back, RING, options, CPU)
+    assert [len(priors) for priors in asked] == [1] * 4
+    asked.clear()
+    train([*labelled, *small], held_back, RING, options, CPU)
+    assert [len(priors) for priors in asked] == [2] * 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pieces"),
+    [
+        ([], []),
+        ([9], [(0, 1)]),
+        ([3, 3, 3, 3, 3], [(0, 3), (3, 5)]),
+        ([10, 11, 1, 9, 1], [(0, 1), (1, 2), (2, 4), (4, 5)]),
+    ],
+    ids=str,
+)
+def test_pieces_hold_as_many_neighbours_as_fit(sizes, pieces):
+    assert [(piece.start, piece.stop) for piece in training._pieces(sizes, 10)] == pieces
+
+
+def test_images_one_by_one_give_the_gradient_of_the_batch(unlabelled, labelled, held_back):
+    """Of a batch of three, in one piece and in three."""
+    images = [case.seen_image[0] for case in unlabelled]
+    priors = [prior for case in unlabelled for prior in case.priors if prior]
+    found = []
+    for size in (1, 9):
+        options = replace(TWO_PHASES, batch_size=size)
+        run = training._Run([*labelled, *unlabelled], held_back, RING, options, CPU, training.ALONE)
+        loss = run._unlabelled_step(images, priors)
+        found.append([torch.tensor(loss), *(weight.grad for weight in run.network.parameters())])
+    assert found[0][1].abs().sum() > 0
+    for one_by_one, together in zip(*found, strict=True):
+        torch.testing.assert_close(one_by_one, together, rtol=1e-3, atol=1e-5)
+
+
+def test_a_learning_rate_that_is_too_high_ends_the_training_at_once(discs):
+    states, best = States(), []
+    options = replace(QUICK, learning_rate=1e37, validate_every=1)
+    with pytest.raises(InvalidOption) as caught:
+        train(
+            discs[:9], discs[9:], FLAT, options, CPU, on_epoch=states, on_best=lambda *args: best.append(args)
+        )
+    assert str(caught.value).startswith("--learning-rate: expected loss and weights that stay finite, found ")
+    assert str(caught.value).endswith(
+        " in epoch 1 at the rate 1e+37; there is no good epoch before it, and a lower rate may help"
+    )
+    assert (states, best) == ([], [])
+
+
+def test_weights_that_only_the_last_step_broke_are_noticed(discs):
+    """A single batch: its loss was still good."""
+    options = replace(QUICK, epochs=1, validate_every=1, learning_rate=1e37)
+    states = States()
+    with pytest.raises(InvalidOption, match=r"found weights that are not in epoch 1 at the rate 1e\+37"):
+        train(discs[:1], discs[9:], FLAT, options, CPU, on_epoch=states)
+    assert not states
+
+
+@pytest.mark.parametrize("spoilt", ["_supervised_loss", "_topological_loss"])
+def test_a_loss_that_is_no_number_names_the_last_good_epoch(
+    spoilt, labelled, unlabelled, held_back, monkeypatch
+):
+    compute, states = getattr(training._Run, spoilt), States()
+
+    def spoil(self, *batch):
+        return compute(self, *batch) * (math.nan if self.number == 4 else 1)
+
+    monkeypatch.setattr(training._Run, spoilt, spoil)
+    sentence = "--topology-learning-rate: .* found a loss of nan in epoch 5 .*; the last good epoch is 4"
+    with pytest.raises(InvalidOption, match=sentence):
+        train([*labelled, *unlabelled], held_back, RING, TWO_PHASES, CPU, on_epoch=states)
+    assert len(states) == 4
+    assert all(value.isfinite().all() for value in states[-1].tensors.values())
+
+
+def test_predictions_that_have_no_barcode_are_no_riddle(labelled, unlabelled, held_back):
+    """A whole image may overflow where no patch did."""
+    options = replace(TWO_PHASES, epochs=1, topology_learning_rate=1e37)
+    with pytest.raises(
+        InvalidOption, match=r"--topology-learning-rate: .* predictions that are not in epoch 2"
+    ):
+        train([*labelled, *unlabelled], held_back, RING, options, CPU)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_too_little_memory_is_one_sentence(error, discs, monkeypatch):
+    def refuse(*args):
+        raise error
+
+    monkeypatch.setattr(training._Run, "_supervised_loss", refuse)
+    with pytest.raises(InvalidOption, match="found too little of it on cpu; a smaller --batch-size or"):
+        train(discs[:1], discs[9:], FLAT, QUICK, CPU)
+
+
+def test_other_errors_are_not_mistaken_for_too_little_memory(discs, monkeypatch):
+    def refuse(*args):
+        raise RuntimeError("size mismatch")
+
+    monkeypatch.setattr(training._Run, "_supervised_loss", refuse)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        train(discs[:1], discs[9:], FLAT, QUICK, CPU)
+
+
+@pytest.mark.parametrize("held_back_prior", [None, "1,1"])
+def test_where_topology_is_learned_it_has_a_say_in_the_best_epoch(
+    held_back_prior, labelled, unlabelled, monkeypatch
+):
+    """Even where no case held back has a prior; a resumed training judges likewise."""
+    scores = [Scores((0.9,), 0.0), Scores((0.6,), 1.0), Scores((0.8,), 0.4), Scores((0.7,), 1.0)]
+    options = replace(TWO_PHASES, epochs=2, topology_epochs=2, validate_every=1)
+    held_back = [ring_case(20, prior=held_back_prior)]
+    states = States()
+    for state, later in ((None, scores), (1, scores[2:])):
+        answers = iter(later)
+        monkeypatch.setattr(training, "validate", lambda *args, a=answers: next(a))
+        result = train(
+            [*labelled, *unlabelled],
+            held_back,
+            RING,
+            options,
+            CPU,
+            on_epoch=states,
+            state=None if state is None else states[state],
+        )
+        assert [epoch.best for epoch in result.history] == pytest.approx([0.45, 0.8, 0.8, 0.85])
+        assert result.best_epoch == 4
+
+
+def test_without_any_prior_dice_alone_decides(labelled, monkeypatch):
+    answers = iter([Scores((0.9,), 0.0), Scores((0.6,), 1.0)])
+    monkeypatch.setattr(training, "validate", lambda *args: next(answers))
+    options = replace(TWO_PHASES, epochs=2, validate_every=1)
+    assert train(labelled, [ring_case(20)], RING, options, CPU).best_epoch == 1
 
 
 @pytest.fixture(scope="module")
@@ -548,9 +702,7 @@ def test_patience_is_counted_across_an_interruption(discs, monkeypatch):
     states = States()
     for state, stretch in ((None, scores), (2, scores[2:])):
         answers = iter(stretch)
-        monkeypatch.setattr(
-            training, "validate", lambda *args, a=answers: Scores((next(a),), 0.0, by_prior=False)
-        )
+        monkeypatch.setattr(training, "validate", lambda *args, a=answers: Scores((next(a),), 0.0))
         result = train(
             discs[:1],
             discs[9:10],

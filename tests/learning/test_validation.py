@@ -65,7 +65,6 @@ def test_dice_by_hand():
     scores = validate(Constant(0.0, 1.0, 0.0), TWO, cases, CPU)
     assert scores.dice == pytest.approx(((2 * 16 / (16 + 64) + 0) / 2, 1.0))  # label 2 is rightly not found
     assert scores.right == 0.5  # one piece of label 1 and none of label 2, as in the first image
-    assert not scores.by_prior
 
 
 def test_without_priors_right_is_what_has_the_betti_numbers_of_the_drawing():
@@ -74,21 +73,18 @@ def test_without_priors_right_is_what_has_the_betti_numbers_of_the_drawing():
     assert scores.right == 0.5
     assert (ring().sum(), block().sum(), (ring() & block()).sum()) == (60, 36, 32)
     assert scores.dice[0] == pytest.approx((1 + 1 + 2 * (2 * 32 / 96)) / 4)
-    assert scores.mean == scores.dice[0]
 
 
-def test_priors_are_the_measure_where_there_are_any():
-    """The drawing may have another topology; cases without a prior then do not count."""
+def test_a_prior_is_the_measure_of_a_case_that_has_one():
+    """Whose drawing may have another topology; the last two have none and are measured by their drawings."""
     cases = [
         flat_case(ring(), block(), "1,1"),
         flat_case(ring(), ring(), "1,0"),
         flat_case(block(), ring(), "1,0-1"),
         flat_case(block(), ring()),
+        flat_case(block(), block()),
     ]
-    scores = validate(Bright(), ONE, cases, CPU)
-    assert scores.by_prior
-    assert scores.right == pytest.approx(2 / 3)
-    assert scores.mean == pytest.approx((scores.dice[0] + 2 / 3) / 2)
+    assert validate(Bright(), ONE, cases, CPU).right == pytest.approx(3 / 5)
 
 
 def test_every_constraint_of_a_prior_has_to_be_met():
@@ -155,21 +151,21 @@ class Recorded(World):
 
 @pytest.mark.parametrize("size", [2, 3, 7])
 def test_the_shares_of_all_processes_make_up_the_whole(size):
-    """Even where a process has no case at all, or the only priors are in another's share."""
+    """Even where a process has no case at all, or the only prior is in another's share."""
     pairs = [(ring(), ring()), (block(), ring()), (ring(), block()), (block(), block()), (ring(), ring())]
     cases = [flat_case(*pair, prior="1,1" if n == 1 else None) for n, pair in enumerate(pairs)]
     whole = validate(Bright(), ONE, cases, CPU, ALONE)
     worlds = [Recorded(rank, size) for rank in range(size)]
     for world in worlds:
         if world.share(cases):
-            assert validate(Bright(), ONE, cases, CPU, world).by_prior
+            validate(Bright(), ONE, cases, CPU, world)
         else:
             with pytest.raises(ZeroDivisionError):  # of nothing but its own sums
                 validate(Bright(), ONE, cases, CPU, world)
     *dices, count, right, parts = torch.stack([world.sums[0] for world in worlds]).sum(0).tolist()
-    assert (count, parts) == (5, 1)
+    assert (count, parts) == (5, 5)
     assert tuple(value / count for value in dices) == pytest.approx(whole.dice)
-    assert right / parts == whole.right == 0
+    assert right / parts == whole.right == 3 / 5
 
 
 def test_the_network_is_left_in_evaluation_mode():
@@ -179,5 +175,6 @@ def test_the_network_is_left_in_evaluation_mode():
 
 
 def test_the_mean_of_scores():
-    assert Scores((0.5, 0.7), 0.1, by_prior=False).mean == pytest.approx(0.6)
-    assert Scores((0.5, 0.7), 0.1, by_prior=True).mean == pytest.approx(0.35)
+    scores = Scores((0.5, 0.7), 0.1)
+    assert scores.mean(with_topology=False) == pytest.approx(0.6)
+    assert scores.mean(with_topology=True) == pytest.approx(0.35)

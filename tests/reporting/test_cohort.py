@@ -81,7 +81,7 @@ class Page(HTMLParser):
 
     @property
     def cells(self) -> list[list[str]]:
-        """Of every case: picture, file, Betti numbers, outcome, message, Dice, added, removed, time."""
+        """Of every case: picture, file, Betti numbers, outcome, message, Dice, changed, added, removed, time."""
         return [[" ".join(cell.split()) for cell in row] for row in self.rows[1:]]
 
     @property
@@ -110,7 +110,7 @@ def page(*records: Record, **values) -> Page:
 
 
 def test_a_row_says_what_the_record_says():
-    record = case(voxels_added=10, voxels_removed=4, voxels_changed=14, voxel_volume=2.5, seconds=12.34)
+    record = case(voxels_added=10, voxels_removed=4, voxels_changed=16, voxel_volume=2.5, seconds=12.34)
     (cells,) = page(record, link="cases/scan.html").cells
     assert cells == [
         "none",
@@ -119,6 +119,7 @@ def test_a_row_says_what_the_record_says():
         "satisfied",
         Outcome.SATISFIED.value,
         "0.9800",
+        "40",
         "25",
         "10",
         "12.3",
@@ -129,7 +130,7 @@ def test_columns_are_named_with_units():
     headings = [" ".join(cell.split()) for cell in page(case()).rows[0]]
     assert headings == [
         *("Picture", "File", "Betti numbers", "Outcome", "Message"),
-        *("Dice to the input", "Added (mm³)", "Removed (mm³)", "Time (s)"),
+        *("Dice to the input", "Changed (mm³)", "Added (mm³)", "Removed (mm³)", "Time (s)"),
     ]
 
 
@@ -139,11 +140,11 @@ def test_a_failed_case_has_a_name_and_a_reason_and_no_numbers():
         [
             *("none", "bad.nii.gz", "none", "failed"),
             "bad.nii.gz: expected a volume, found 12 bytes",
-            *("none",) * 4,
+            *("none",) * 5,
         ]
     ]
     assert found.links == []
-    assert found.values[1][5:] == [None] * 4
+    assert found.values[1][5:] == [None] * 5
     assert found.totals["Right after"] == "none of 0 with a prior"
 
 
@@ -184,7 +185,7 @@ def test_images_and_volumes_are_not_added_up():
         case(topology=slices, voxels_changed=8, voxels_removed=8),
     )
     assert found.totals["Changed"] == "3 mm² and 8 mm³ all cases together"
-    assert [cells[6:8] for cells in found.cells] == [["3 mm²", "0 mm²"], ["0 mm³", "8 mm³"]]
+    assert [cells[7:9] for cells in found.cells] == [["3 mm²", "0 mm²"], ["0 mm³", "8 mm³"]]
     assert len(found.data["figures"]) == 5
 
 
@@ -203,7 +204,8 @@ def test_pictures_lie_in_the_data_only():
     assert found.data["thumbnails"] == [encoded, None, encoded]
     assert not [tag for tag, _ in found.elements if tag == "img"]
     told = [found["data-picture"] for tag, found in found.elements if found.get("class") == "picture"]
-    assert told[0].startswith("scan.nii.gz, the slice where most changed")
+    amounts = "in all 0 mm³ changed, 0 mm³ added, 0 mm³ removed"
+    assert told[0] == f"scan.nii.gz, the slice where most changed; {amounts}"
 
 
 def test_a_link_is_encoded():
@@ -297,8 +299,9 @@ def test_refined_cases_have_rows(make):
     assert cells[1] == scene.name
     assert cells[3] == record.outcome.name.lower().replace("_", " ")
     assert float(cells[5]) == pytest.approx(record.dice_to_input, abs=1e-4)
-    assert float(cells[6]) == pytest.approx(record.voxels_added * record.voxel_volume, rel=1e-4)
-    assert float(cells[7]) == pytest.approx(record.voxels_removed * record.voxel_volume, rel=1e-4)
+    assert float(cells[6]) == pytest.approx(record.voxels_changed * record.voxel_volume, rel=1e-4)
+    assert float(cells[7]) == pytest.approx(record.voxels_added * record.voxel_volume, rel=1e-4)
+    assert float(cells[8]) == pytest.approx(record.voxels_removed * record.voxel_volume, rel=1e-4)
 
 
 def test_slices_are_counted():

@@ -83,20 +83,44 @@ def curve(path: Path, history, labels=LABELS) -> tuple[np.ndarray, Figure]:
 def test_the_picture_shows_losses_above_and_validations_below(tmp_path):
     picture, figure = curve(tmp_path / "curve.png", HISTORY)
     assert picture.shape == (600, 800, 3)
-    above, below = figure.axes
-    lines = {line.get_label(): line.get_xydata() for axes in (above, below) for line in axes.lines}
+    above, below, right = figure.axes
+    lines = {line.get_label(): line.get_xydata() for axes in figure.axes for line in axes.lines}
     np.testing.assert_allclose(lines["supervised loss"], [(n, 1 / (1 + n)) for n in range(1, 7)])
     np.testing.assert_allclose(lines["topological loss"], [(5, 0.2), (6, 1 / 6)])
     np.testing.assert_allclose(lines["Dice wall"], [(2, 0.6), (4, 0.7), (6, 0.8)])
     np.testing.assert_allclose(lines["Dice left, cavity"], [(2, 1 / 3), (4, 1 / 3), (6, 1 / 3)])
     np.testing.assert_allclose(lines["topologically right"], [(2, 0.2), (4, 0.4), (6, 0.6)])
+    shown = [text.get_text() for text in above.get_legend().get_texts()]
+    assert shown == ["supervised loss", "topological loss"]
+    assert "best epoch, 2" in [text.get_text() for text in below.get_legend().get_texts()]
+    assert all(axes.get_ylabel() for axes in figure.axes)
     for axes in (above, below):
-        assert axes.get_legend() is not None
-        assert axes.get_ylabel()
         assert 4.5 in [line.get_xdata()[0] for line in axes.lines], "where the second phase begins"
     assert below.get_xlabel() == "epoch"
     assert below.get_ylim() == (0, 1)
-    assert above.get_ylim()[0] == 0
+    assert above.get_ylim()[0] == right.get_ylim()[0] == 0
+
+
+def test_a_topological_loss_of_hundreds_does_not_flatten_the_other(tmp_path):
+    large = [replace(one, topological_loss=700.0 * one.topological_loss) for one in HISTORY]
+    _, figure = curve(tmp_path / "curve.png", large)
+    above, _, right = figure.axes
+    assert above.get_ylim()[1] < 1
+    assert right.get_ylim()[1] > 140
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"), [((0.5, 0.5, 0.5), 2), ((0.5, 0.7, 0.7), 4), ((0.5, 0.7, 0.9), 6)], ids=str
+)
+def test_the_best_epoch_is_marked(scores, best, tmp_path):
+    """The first that reached the last best score."""
+    rising = iter(scores)
+    history = [replace(one, best=next(rising)) if one.validated else one for one in HISTORY]
+    _, figure = curve(tmp_path / "curve.png", history)
+    for axes in figure.axes[:2]:
+        (mark,) = [line for line in axes.lines if line.get_color() == "crimson"]
+        assert mark.get_xdata()[0] == best
+    assert f"best epoch, {best}" in [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
 
 
 def test_the_lines_are_on_the_picture(tmp_path):
@@ -128,7 +152,12 @@ def test_a_training_without_epochs_has_none(tmp_path):
 def test_names_of_labels_are_no_markup(name, tmp_path):
     _, figure = curve(tmp_path / "curve.png", HISTORY, (name, "b"))
     shown = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert [text.replace("\\$", "$") for text in shown] == [f"Dice {name}", "Dice b", "topologically right"]
+    assert [text.replace("\\$", "$") for text in shown] == [
+        f"Dice {name}",
+        "Dice b",
+        "topologically right",
+        "best epoch, 2",
+    ]
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:

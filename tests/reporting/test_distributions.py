@@ -61,6 +61,7 @@ def test_axes_have_names_and_units():
 def test_what_is_drawn_is_told_as_well():
     told = histogram("Changed", "mm³", [1.0, 2.0, 9.0]).text
     assert told == "Changed (mm³) of 3 cases: from 1 to 9, median 2."
+    assert histogram("Dice", "", [1.0]).text == "Dice of 1 case: from 1 to 1, median 1."
     assert outcome_bars([("satisfied", 3), ("failed", 1)]).text == "satisfied: 3, failed: 1"
     assert error_bars([3, 1], [0, 1]).text == "Betti errors of all cases together: 4 before, 1 after."
 
@@ -82,7 +83,7 @@ def test_outcomes_are_bars_from_the_top():
     ("error", "name"),
     [
         *((0, "0"), (1, "1"), (2, "2"), (3, "3-4"), (4, "3-4"), (5, "5-8"), (8, "5-8"), (9, "9-16")),
-        *((64, "33-64"), (65, "65 and more"), (10**6, "65 and more")),
+        *((64, "33-64"), (65, "65+"), (10**6, "65+")),
     ],
 )
 def test_betti_errors_fall_into_classes(error, name):

@@ -17,6 +17,7 @@ from topofix.errors import InvalidOption
 from topofix.outcomes import Outcome
 from topofix.records import ChangeRow
 from topofix.reporting import page as pages
+from topofix.reporting.changes import happened
 from topofix.reporting.inline import plotly_script, policy
 from topofix.reporting.page import case_page
 
@@ -28,7 +29,7 @@ SPELLED = "<b>\"'&</script>\\u202e\\n\\xa0\\udcff"
 def page_of(monkeypatch):
     """Makes pages without Plotly, which is 5 MB in each."""
     monkeypatch.setattr(pages, "_plotly", lambda: "plotly()")
-    return lambda *scenes, command="topofix refine scan.nii.gz": case_page(scenes, command)
+    return lambda *scenes, command="topofix refine scan.nii.gz", **how: case_page(scenes, command, **how)
 
 
 def plain(markup: str) -> str:
@@ -104,13 +105,13 @@ def test_corrected_features_are_listed_with_their_places(page_of):
     found = rows(page_of(scene), "changes")
     assert len(found) == len(scene.record.changes) >= 3
     for row, change in zip(found, scene.record.changes, strict=True):
-        assert row[0].endswith(f" {change.kind}")
+        assert row[0].endswith(f" {happened(change)}")
         assert row[1:3] == ["foreground", str(change.voxel[2])]
         assert row[5] == " ".join(map(str, change.voxel))
         assert row[6] == " ".join(f"{mm:.1f}" for mm in change.mm)
         assert row[7] == str(change.voxels)
         assert row[9] == change.stage
-    assert {"component removed", "tunnel removed", "void removed"} <= {row[0] for row in found}
+    assert {"component removed", "tunnel filled", "void filled"} <= {row[0] for row in found}
 
 
 def test_a_feature_without_a_bar_has_neither_birth_nor_death(page_of):
@@ -120,6 +121,27 @@ def test_a_feature_without_a_bar_has_neither_birth_nor_death(page_of):
     scene = replace(ring_scene(), record=replace(ring_scene().record, changes=(change,)))
     (row,) = rows(page_of(scene), "changes")
     assert row == ["shape changed", "foreground", "", "", "3 4", "1.0 2.0 0.0", "1,234", "1,851", "exact"]
+
+
+def test_a_case_leads_back_to_all_cases_where_there_are_any(page_of):
+    assert 'id="index"' not in page_of(ring_scene())
+    text = page_of(ring_scene(), index="../index.html")
+    assert '<a id="index" href="../index.html">All cases</a>' in text
+
+
+def test_one_pixel_is_one(page_of):
+    scene = ring_scene()
+    record = replace(scene.record, voxels_changed=1, voxels_added=1, voxels_removed=0, steps=1)
+    found = facts(page_of(replace(scene, record=record)))
+    assert (found["Changed"], found["Removed"]) == ("1 pixel, 1.5 mm²", "0 pixels, 0 mm²")
+    assert found["Stages"].endswith("; 1 step")
+    assert "One pixel" in found
+
+
+def test_only_what_lies_in_a_patient_has_ras_coordinates(page_of):
+    scene = ring_scene()
+    assert ">Place (mm, RAS)<" in page_of(scene)
+    assert ">Place (mm)<" in page_of(replace(scene, affine=np.eye(4)))
 
 
 def test_where_nothing_was_changed_it_is_said(page_of):

@@ -17,7 +17,8 @@ from reporting.scenes import ring_scene, solid_scene, stack_scene
 
 from topofix.reporting import page as pages
 from topofix.reporting import page_data, palette
-from topofix.topology.persistence import NEVER
+from topofix.topology.bars import gather
+from topofix.topology.persistence import NEVER, barcode
 
 pytest.importorskip("plotly")
 
@@ -369,6 +370,33 @@ def test_a_bar_is_marked_in_the_barcode_of_its_own_slice_only(visit):
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector("#before-title:has-text('slice 0')")
     assert page.evaluate(frames) == [1, 0]
+
+
+@pytest.mark.parametrize("height", [700, 900])
+def test_a_row_that_is_chosen_shows_the_whole_viewer(visit, height):
+    """At first, too, when the barcodes of another region change the height of the page."""
+    page = visit(stack_scene(), viewport={"width": 1000, "height": height})
+    page.locator("#changes [data-row]").last.click()
+    page.wait_for_timeout(300)
+    box = page.locator("#viewer").bounding_box()
+    assert box["y"] >= -1
+    assert box["y"] + box["height"] <= height + 1
+
+
+def test_where_there_is_nothing_to_draw_it_is_said(visit):
+    scene = solid_scene()
+    empty = np.zeros_like(scene.after)
+    bars = tuple(gather("foreground", None, barcode(np.zeros((2, 2, 2))), np.zeros((2, 2, 2))) for _ in "a")
+    page = visit(replace(scene, after=empty, bars_after=bars))
+    assert page.locator("#after .left-out").inner_text().startswith("There is no bar to draw. Not drawn, as ")
+    assert "1 component, 0 tunnels" in page.locator("#after .left-out").inner_text()
+    assert page.locator("#after .plot").get_attribute("aria-label").endswith(": no components; no tunnels; no voids")
+    page.locator("#surfaces").scroll_into_view_if_needed()
+    page.wait_for_selector("#surface-before .plot canvas")
+    assert not page.locator("#surface-after").is_visible()
+    said = page.get_by_text("There is no foreground, so there is no surface.")
+    assert [place.is_visible() for place in said.all()] == [False, True]
+    page.locator("#surface-before").press("ArrowLeft")
 
 
 def test_a_slice_without_a_prior_has_no_barcode(visit):

@@ -144,6 +144,19 @@ def test_a_bar_that_is_asked_for_is_drawn_however_short():
     assert drawn["leftOut"] == [0, 0]
 
 
+def test_a_bar_of_no_length_is_not_drawn_even_if_it_is_asked_for():
+    scene = replace(ring_scene(), bars_before=(bars_of([1e-9], [0.0]),))
+    drawn = data_of(scene)["frames"][0]["barcodes"][0]["before"]
+    assert drawn["dimension"] == []
+    assert drawn["leftOut"] == [1, 0]
+
+
+def test_an_image_without_geometry_has_no_place_in_a_patient():
+    scene = ring_scene()
+    assert data_of(scene)["frames"][0]["world"]
+    assert not data_of(replace(scene, affine=np.eye(4)))["frames"][0]["world"]
+
+
 def test_a_barcode_of_which_nothing_is_recorded_is_drawn_all_the_same():
     scene = ring_scene()
     scene = replace(scene, record=replace(scene.record, topology=()))

@@ -31,9 +31,9 @@ def rows_of(p: np.ndarray, after: np.ndarray, connectivity: str = "full") -> tup
     return explain((p > 0.5).astype(np.uint8), after.astype(np.uint8), logits_of(p), prior, connectivity)
 
 
-def row(dimension, kind, birth, death, voxel, voxels=1):
+def row(dimension, kind, birth, death, voxel, voxels=1, gained=True):
     ends = [None if end is None else pytest.approx(end) for end in (birth, death)]
-    return Change(FOREGROUND, dimension, kind, *ends, voxel, voxels)
+    return Change(FOREGROUND, dimension, kind, *ends, voxel, voxels, gained)
 
 
 PIECES = """
@@ -54,7 +54,7 @@ def test_a_component_is_taken_away():
     p = picture(PIECES)
     after = p > 0.5
     after[:, 4] = False
-    assert rows_of(p, after) == (row(0, "removed", 0.8, 0.1, (0, 4), 3),)
+    assert rows_of(p, after) == (row(0, "removed", 0.8, 0.1, (0, 4), 3, gained=False),)
 
 
 def test_a_component_is_joined_to_another():
@@ -75,14 +75,14 @@ def test_a_ring_is_cut_at_its_weakest_voxel():
     p = picture(RING)
     after = p > 0.5
     after[1, 2] = False
-    assert rows_of(p, after) == (row(1, "removed", 0.6, 0.01, (1, 2)),)
+    assert rows_of(p, after) == (row(1, "removed", 0.6, 0.01, (1, 2), gained=False),)
 
 
 def test_a_ring_that_is_cut_elsewhere_is_still_known_by_its_death():
     p = picture(RING)
     after = p > 0.5
     after[3, 2] = False
-    assert rows_of(p, after) == (row(1, "removed", 0.6, 0.01, (3, 2)),)
+    assert rows_of(p, after) == (row(1, "removed", 0.6, 0.01, (3, 2), gained=False),)
 
 
 def test_a_join_elsewhere_is_still_known_by_its_birth():
@@ -112,7 +112,7 @@ def test_a_hole_is_opened_where_the_field_had_filled_it():
     p[2, 2] = 0.55
     after = p > 0.5
     after[2, 2] = False
-    assert rows_of(p, after) == (row(1, "added", 0.6, 0.55, (2, 2)),)
+    assert rows_of(p, after) == (row(1, "added", 0.6, 0.55, (2, 2), gained=False),)
 
 
 def test_a_component_is_made():
@@ -186,7 +186,7 @@ def test_a_cavity_is_filled_and_a_tunnel_is_cut():
     after = p > 0.5
     after[2, 2, 2], after[2, 1, 7] = True, False
     assert rows_of(p, after) == (
-        row(1, "removed", 0.6, 0.2, (2, 1, 7)),
+        row(1, "removed", 0.6, 0.2, (2, 1, 7), gained=False),
         row(2, "removed", 0.9, 0.3, (2, 2, 2)),
     )
 

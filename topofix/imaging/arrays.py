@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count
+from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count, check_size, shown
 from topofix.imaging.volume import Volume, Voxels, check_shape
 
 SUFFIXES = (".npy", ".npz")
@@ -49,7 +49,8 @@ def only_key(path: Path) -> str | None:
         if key in keys:
             return key
     if len(keys) != 1:
-        found = f"{len(keys)}: {', '.join(keys)}" if keys else "none"
+        names = ", ".join(repr(key[:99])[1:-1] for key in keys[:9])  # a stranger's names, on one line
+        found = f"{len(keys)}: {names}" if keys else "none"
         raise UnreadableFile(f"{path}: expected one array, or one named 'probabilities', found {found}")
     return keys[0]
 
@@ -68,6 +69,7 @@ def load(
     Raises:
         UnreadableFile: no real numbers, too many, or a header that promises more or less than there is.
     """
+    check_size(path, max_voxels)
     with ExitStack() as stack:
         if key is None:
             size = path.stat().st_size
@@ -84,12 +86,12 @@ def load(
                 f"{path}: expected real numbers, found Python objects, which are never unpickled"
             )
         if dtype.kind not in "buif":
-            raise UnreadableFile(f"{path}: expected real numbers, found type {dtype}")
+            raise UnreadableFile(f"{path}: expected real numbers, found type {str(dtype)[:99]}")
         check(shape)
         promised, present = math.prod(shape) * dtype.itemsize, size - stream.tell()
         if promised != present:
             raise UnreadableFile(
-                f"{path}: expected {promised} B of {dtype.name} for shape {shape}, found {present} B: "
+                f"{path}: expected {promised} B of {dtype.name} for shape {shown(shape)}, found {present} B: "
                 "it is truncated or damaged"
             )
         check_count(path, math.prod(shape), max_voxels)
@@ -114,7 +116,10 @@ def _header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dt
     if (size := int.from_bytes(stored, "little")) > _MOST_HEADER:
         raise UnreadableFile(f"{path}: expected a header of at most {_MOST_HEADER} B, found {size} B")
     header = io.BytesIO(stored + stream.read(size))
-    return npy.read_array_header_1_0(header) if version == (1, 0) else npy.read_array_header_2_0(header)
+    try:
+        return npy.read_array_header_1_0(header) if version == (1, 0) else npy.read_array_header_2_0(header)
+    except MemoryError as error:  # what Python's parser says of brackets in brackets
+        raise UnreadableFile(f"{path}: expected an array's header, found one nested too deep") from error
 
 
 def _kept_as(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:

@@ -1,7 +1,7 @@
-"""What a file may ask for: told from its kind, its size and its header, before anything is read or allocated.
+"""What a file may ask for: told from its kind, its size and its header, before memory is taken.
 
-Files come from anywhere. One that promises more voxels than are allowed, or more than its bytes can be unpacked
-to, is refused with one sentence. So is what is no file, such as a pipe, which would block whoever opens it.
+Files come from anywhere. One that promises more voxels than are allowed, or more than its bytes can be
+unpacked to, is refused with one sentence. So is what is no file, such as a pipe: whoever opens it would wait.
 """
 
 import stat
@@ -17,6 +17,10 @@ MOST_BYTES = 2**25
 
 DEFLATED = 1032
 """Bytes at most that deflate, and so gzip and zip, packs into one."""
+
+_LONGEST_TEXT = 100  # characters
+
+_LARGEST_VOXEL, _LARGEST_HEADER = 16, 2**26  # bytes
 
 _NO_FILE = {
     stat.S_IFIFO: "a pipe",
@@ -64,6 +68,19 @@ header; --max-voxels allows more
         )
 
 
+def check_size(path: Path, most: int) -> None:
+    """Refuses a file that is larger than so many voxels can be, before it is read whole.
+
+    Raises:
+        UnreadableFile: it is.
+    """
+    largest = _LARGEST_HEADER + _LARGEST_VOXEL * most
+    if (size := path.stat().st_size) > largest:
+        raise UnreadableFile(
+            f"{path}: expected at most {largest} B for {most} voxels, found {size}; --max-voxels allows more"
+        )
+
+
 def check_room(path: Path, promised: int, room: int) -> None:
     """Refuses a header that promises more than the file can hold.
 
@@ -80,6 +97,17 @@ def check_room(path: Path, promised: int, room: int) -> None:
             f"{path}: expected room for the {promised} B of voxels that its header promises, found {room} B: "
             "it is truncated or damaged"
         )
+
+
+def shown(value: object) -> str:
+    """What somebody wrote, on one line and not longer than a sentence bears.
+
+    Example:
+        >>> shown("one"), shown("x" * 1000)[-6:]
+        ("'one'", 'xxx...')
+    """
+    text = repr(value)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 
 def read_text(path: Path, kind: str, most: int = MOST_BYTES) -> str:

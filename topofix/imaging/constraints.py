@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.bounds import read_text
+from topofix.imaging.bounds import read_text, shown
 
 _MOST_BYTES = 2**18  # thousands of constraints; a longer one can take hours to understand
 _KEYS = ("region", "betti", "weight", "weights")
@@ -79,10 +79,10 @@ def read_constraints(path: Path | str) -> PriorFile:
     document = _document(path)
     for key in document:
         if key != "constraint":
-            raise UnreadableFile(f"{path}: expected only [[constraint]] tables, found {key!r}")
+            raise UnreadableFile(f"{path}: expected only [[constraint]] tables, found {shown(key)}")
     tables = document.get("constraint", [])
     if not isinstance(tables, list):
-        found = "one [constraint]" if isinstance(tables, dict) else repr(tables)
+        found = "one [constraint]" if isinstance(tables, dict) else shown(tables)
         raise UnreadableFile(f"{path}: expected [[constraint]] tables, found {found}")
     if not tables:
         raise UnreadableFile(f"{path}: expected at least one [[constraint]] table, found none")
@@ -103,10 +103,10 @@ def _document(path: Path) -> dict[str, Any]:
 def _constraint(path: Path, number: int, table: Any) -> StatedConstraint:
     where = f"{path}, constraint {number}"
     if not isinstance(table, dict):
-        raise UnreadableFile(f"{where}: expected a [[constraint]] table, found {table!r}")
+        raise UnreadableFile(f"{where}: expected a [[constraint]] table, found {shown(table)}")
     for key in table:
         if key not in _KEYS:
-            raise UnreadableFile(f"{where}: expected the keys {', '.join(_KEYS)}, found {key!r}")
+            raise UnreadableFile(f"{where}: expected the keys {', '.join(_KEYS)}, found {shown(key)}")
     if "betti" not in table:
         raise UnreadableFile(f"{where}: expected betti, found only {', '.join(table) or 'an empty table'}")
     betti = _betti(where, table["betti"])
@@ -124,7 +124,7 @@ def _region(where: str, value: Any) -> str:
         if parts:
             return "+".join(str(part).strip() for part in parts)
     raise UnreadableFile(
-        f"{where}, region: expected a label's name or number, or a list of them, found {value!r}"
+        f"{where}, region: expected a label's name or number, or a list of them, found {shown(value)}"
     )
 
 
@@ -136,7 +136,7 @@ def _betti(where: str, value: Any) -> str:
             return text
     raise UnreadableFile(
         f'{where}, betti: expected a text such as "1,0", a list such as [1, "0-2"] or "absent", '
-        f"found {value!r}"
+        f"found {shown(value)}"
     )
 
 
@@ -146,9 +146,11 @@ def _weights(where: str, table: dict[str, Any], betti: str) -> tuple[float, ...]
         return (weight,) if "weight" in table else ()
     values = table["weights"]
     if not isinstance(values, list) or not values:
-        raise UnreadableFile(f"{where}, weights: expected a list of numbers, found {values!r}")
+        raise UnreadableFile(f"{where}, weights: expected a list of numbers, found {shown(values)}")
     if betti.lower() == "absent":  # how many dimensions it stands for, only the other constraints say
-        raise UnreadableFile(f"{where}, weights: expected weight beside absent, found weights {values!r}")
+        raise UnreadableFile(
+            f"{where}, weights: expected weight beside absent, found weights {shown(values)}"
+        )
     weights = [_weight(where, "weights", value) for value in values]
     if len(weights) != (count := betti.count(",") + 1):
         raise UnreadableFile(f"{where}, weights: expected {count} as in betti, found {len(weights)}")
@@ -163,7 +165,9 @@ def _weight(where: str, key: str, value: Any) -> float:
             weight = math.inf
         if weight >= 0 and math.isfinite(weight):
             return weight
-    raise UnreadableFile(f"{where}, {key}: expected finite numbers that are not negative, found {value!r}")
+    raise UnreadableFile(
+        f"{where}, {key}: expected finite numbers that are not negative, found {shown(value)}"
+    )
 
 
 def _is_text(value: Any) -> bool:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from topofix.errors import UnreadableFile
 from topofix.imaging import arrays, pictures
-from topofix.imaging.bounds import MOST_VOXELS
+from topofix.imaging.bounds import MOST_VOXELS, shown
 from topofix.imaging.cases import find_labelled, find_unlabelled, label_names
 from topofix.imaging.rows import case_name
 from topofix.imaging.spreadsheets import Row, read_rows
@@ -201,7 +201,7 @@ def _refuse_repeated_images(rows: Sequence[Row]) -> None:
             raise row.refusal("image", "an image file")
         number = first.setdefault(os.path.normpath(row.path.absolute().parent / cell), row.number)
         if number != row.number:
-            raise row.refusal("image", "every image once", f"{cell!r}, which row {number} names too")
+            raise row.refusal("image", "every image once", f"{shown(cell)}, which row {number} names too")
 
 
 def _case_file(row: Row, split: Split | None) -> CaseFile:
@@ -219,7 +219,7 @@ def _existing(row: Row, column: str, kind: str) -> Path:
     except OSError:  # a name that is too long for any file
         exists = False
     if not exists:
-        raise row.refusal(column, kind, f"no file {row.cells[column]!r}")
+        raise row.refusal(column, kind, f"no file {shown(row.cells[column])}")
     return path
 
 

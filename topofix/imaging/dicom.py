@@ -4,6 +4,7 @@ GDCM's own search leaves out files that it cannot read, and ITK stacks what it i
 slice would come out shorter, or bent. So the slices are found, ordered and checked here.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topofix.errors import UnreadableFile
+from topofix.imaging.bounds import MOST_VOXELS, check_count, check_room, check_size
 from topofix.imaging.itk import RAS_LPS
+from topofix.imaging.sequences import check_levels, element
+from topofix.imaging.silence import silence
 from topofix.imaging.volume import Affine, Volume
 
 _MAGIC_AT = 128
 _MAGIC = b"DICM"
 _SERIES = "0020|000e"  # Series Instance UID
+_BITS = "0028|0100"  # Bits Allocated
+_META, _SYNTAX = b"\x02\x00", 0x00020010  # the group that begins a file, and in it the Transfer Syntax UID
+_BIG_ENDIAN, _UNTYPED, _DEFLATED = (f"1.2.840.10008.1.2{end}" for end in (".2", "", ".1.99"))
+_PACKED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG in all its kinds, and run lengths
 _TOLERANCE = 0.05  # of the distance of two slices; scanners round positions
 
 
@@ -46,13 +54,19 @@ def is_slice(path: Path) -> bool:
         return False
 
 
-def read(path: Path) -> Volume:
+@silence()
+def read(path: Path, max_voxels: int = MOST_VOXELS) -> Volume:
     """Reads the one series in a folder: axes (column, row, slice), that is ITK's (x, y, z).
 
     The rescaling to real values is applied. Slices may be sheared, as by a tilted gantry; the affine says so.
 
+    Args:
+        path: the folder.
+        max_voxels: more of them, of all slices together, are refused before memory is taken.
+
     Raises:
-        UnreadableFile: no series, several, a damaged file, or slices that don't make up a regular grid.
+        UnreadableFile: no series, several, a damaged file, too many voxels, or slices that don't make up a
+            regular grid.
     """
     import SimpleITK
 
@@ -62,7 +76,8 @@ def read(path: Path) -> Volume:
         raise UnreadableFile(f"{path}: expected an image file, found a folder without a DICOM series")
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    slices = [_slice(reader, file) for file in files]
+    slices = [_slice(reader, file, max_voxels) for file in files]
+    check_count(path, sum(math.prod(some.size) for some in slices), max_voxels)
     if (count := len({some.series for some in slices})) > 1:
         raise UnreadableFile(
             f"{path}: expected one DICOM series in a folder, found {count}; give each a folder of its own"
@@ -80,7 +95,8 @@ def read(path: Path) -> Volume:
     return Volume(array, spacing, affine, path)
 
 
-def _slice(reader: Any, path: Path) -> _Slice:
+def _slice(reader: Any, path: Path, max_voxels: int) -> _Slice:
+    syntax = _check_elements(path, max_voxels)
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -90,6 +106,9 @@ def _slice(reader: Any, path: Path) -> _Slice:
         ) from error
     if (count := reader.GetNumberOfComponents()) > 1:
         raise UnreadableFile(f"{path}: expected one real number per voxel, found {count} numbers per voxel")
+    if not syntax.startswith(_PACKED):  # ITK takes what lies behind the end of the file for voxels
+        bits = int(reader.GetMetaData(_BITS)) if reader.HasMetaDataKey(_BITS) else 8
+        check_room(path, math.prod(reader.GetSize()) * max(1, bits // 8), path.stat().st_size)
     return _Slice(
         path,
         reader.GetMetaData(_SERIES).strip() if reader.HasMetaDataKey(_SERIES) else "",
@@ -99,6 +118,24 @@ def _slice(reader: Any, path: Path) -> _Slice:
         reader.GetDirection(),
         reader.GetPixelID(),
     )
+
+
+def _check_elements(path: Path, max_voxels: int) -> str:
+    """Refuses a file that GDCM should not see; its transfer syntax, which says how it is written."""
+    check_size(path, max_voxels)
+    content = path.read_bytes()
+    syntax, at = "", _MAGIC_AT + len(_MAGIC)
+    while content[at : at + 2] == _META:  # this group is always written in one way
+        tag, _, size, begin = element(content, at, typed=True, order="little")
+        at = begin + size
+        if tag == _SYNTAX:
+            syntax = content[begin:at].decode("latin-1").rstrip("\0 ")
+    if syntax == _DEFLATED:
+        raise UnreadableFile(
+            f"{path}: expected a slice that is stored or packed as a picture, found a deflated one"
+        )
+    check_levels(path, content, at, syntax != _UNTYPED, "big" if syntax == _BIG_ENDIAN else "little")
+    return syntax
 
 
 def _affine(path: Path, slices: Sequence[_Slice]) -> Affine:

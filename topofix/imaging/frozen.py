@@ -22,13 +22,16 @@ _NOWHERE = (*pictures.SUFFIXES, *pictures.READ_ONLY, *arrays.SUFFIXES)
 """Suffixes of files that say nothing about where they lie."""
 
 
-def read_frozen(path: Path | str, frames: Sequence[Volume]) -> tuple[Mask, ...]:
+def read_frozen(
+    path: Path | str, frames: Sequence[Volume], *, max_voxels: int = MOST_VOXELS
+) -> tuple[Mask, ...]:
     """Reads a mask for every frame of an image: True where a voxel is not zero.
 
     Args:
         path: An image file of the image's shape and place; for a series in time, one mask for all frames or
             as many as there are.
         frames: The image, frame by frame.
+        max_voxels: A mask of more of them is refused before memory is taken, unless the image has as many.
 
     Raises:
         InvalidArray: The mask has another shape than the image, or lies somewhere else.
@@ -43,8 +46,7 @@ def read_frozen(path: Path | str, frames: Sequence[Volume]) -> tuple[Mask, ...]:
         ...     int(read_frozen(Path(folder) / "mask.png", [image])[0].sum())
         1
     """
-    most = max(MOST_VOXELS, sum(frame.array.size for frame in frames))  # as many as the image was allowed
-    masks = read_frames(path, max_voxels=most)
+    masks = read_frames(path, max_voxels=max(max_voxels, sum(frame.array.size for frame in frames)))
     if len(masks) not in (1, len(frames)):
         raise InvalidArray(f"{path}: expected {len(frames)} frames as in {frames[0].path}, got {len(masks)}")
     masks = masks * len(frames) if len(masks) == 1 else masks

@@ -4,17 +4,23 @@ ITK counts in LPS where a `Volume` counts in RAS: `RAS_LPS` is the one place whe
 arrays have the file's first index last, so both ways turn them round.
 """
 
-import zlib
+import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from topofix.errors import UnreadableFile, UnwritableFile
+from topofix.imaging.bounds import MOST_VOXELS, check_count
+from topofix.imaging.headers import check_storage, read_storage
+from topofix.imaging.silence import silence
 from topofix.imaging.volume import Affine, Volume, Voxels, check_shape
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 SUFFIXES = tuple(_IMAGE_IO)
+
+_BITS = re.compile(r"([0-9]+)-bit")  # in what SimpleITK calls a type
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Takes LPS mm to RAS mm, and back."""
@@ -29,28 +35,35 @@ class _Header(NamedTuple):
     metadata: dict[str, str]
 
 
-def read(path: Path, *, channels: bool = False) -> Volume:
+@silence()
+def read(path: Path, *, channels: bool = False, max_voxels: int = MOST_VOXELS) -> Volume:
     """Reads one file, and the data file that a `.nhdr` or `.mhd` names.
 
     Args:
         path: the file.
         channels: lets several numbers per voxel pass, as the first axis, and a fourth axis. Which axis of
             four holds channels is not known here: `without_channels` gives such an array its place.
+        max_voxels: more of them, channels included, are refused before memory is taken.
     """
     import SimpleITK
 
-    if path.suffix.lower() in (".mha", ".mhd"):
-        _check_deflated(path)
+    storage = read_storage(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     reader.SetFileName(str(path))
-    image = reader.Execute()
-    count, rank = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
-    if (count > 1 and not channels) or "complex" in image.GetPixelIDTypeAsString():
-        found = f"{count} numbers per voxel" if count > 1 else image.GetPixelIDTypeAsString()
+    reader.ReadImageInformation()
+    count, shape = reader.GetNumberOfComponents(), reader.GetSize()
+    kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
+    if (count > 1 and not channels) or "complex" in kind:
+        found = kind if "complex" in kind else f"{count} numbers per voxel"
         raise UnreadableFile(f"{path}: expected one real number per voxel, found {found}")
+    rank = len(shape)
     if not (channels and rank == 4 and count == 1):
-        check_shape(path, image.GetSize())
+        check_shape(path, shape)
+    voxels = math.prod(shape) * count
+    check_count(path, voxels, max_voxels)
+    check_storage(path, storage, voxels * int(_BITS.findall(kind)[0]) // 8)
+    image = reader.Execute()
     # "ITK_..." is what the reader noted for itself, and no part of the file
     metadata = {k: image.GetMetaData(k) for k in image.GetMetaDataKeys() if not k.startswith("ITK_")}
     header = _Header(image.GetOrigin(), image.GetSpacing(), image.GetDirection(), metadata)
@@ -125,26 +138,3 @@ def _affine(header: _Header) -> Affine:
     lps[:rank, :rank] = np.reshape(header.direction, (rank, rank)) * header.spacing
     lps[:rank, 3] = header.origin
     return RAS_LPS @ lps
-
-
-def _check_deflated(path: Path) -> None:
-    """Inflates the voxels of a compressed MetaImage: of damaged ones ITK hands on memory it never wrote to.
-
-    Raises:
-        UnreadableFile: the checksum is wrong, or the stream ends early.
-    """
-    header, marker, rest = path.read_bytes().partition(b"ElementDataFile")
-    name, _, local = rest.partition(b"\n")
-    if not marker or b"CompressedData = True" not in header:
-        return
-    where = name.decode(errors="replace").strip(" =\r")
-    if where != "LOCAL" and not (path.parent / where).is_file():
-        return  # several data files, or a missing one: ITK's to judge
-    stored = local if where == "LOCAL" else (path.parent / where).read_bytes()
-    stream = zlib.decompressobj()
-    try:
-        stream.decompress(stored)
-    except zlib.error as error:
-        raise UnreadableFile(f"{path}: expected intact voxels, found damaged ones ({error})") from error
-    if not stream.eof:
-        raise UnreadableFile(f"{path}: expected whole voxels, found a file that is damaged or truncated")

@@ -40,9 +40,7 @@ class Maps:
     layout: str
 
 
-def read_maps(
-    path: Path | str, like: Path | str | None = None, *, max_voxels: int = MOST_VOXELS
-) -> Maps:
+def read_maps(path: Path | str, like: Path | str | None = None, *, max_voxels: int = MOST_VOXELS) -> Maps:
     """Reads a file of one or more maps.
 
     A file of 2 or 3 axes is one map. Of four axes the channels are those along which the values sum to 1, the
@@ -57,8 +55,8 @@ def read_maps(
         max_voxels: more of them, of all channels together, are refused before memory is taken.
 
     Raises:
-        UnreadableFile: a missing, damaged or too large file, values that are not finite, a shape that is not that of
-            `like`, an unsupported layout.
+        UnreadableFile: a missing, damaged or too large file, values that are not finite, a shape that is not
+            that of `like`, an unsupported layout.
 
     Example:
         >>> import tempfile
@@ -171,7 +169,9 @@ def _single(volume: Volume) -> Maps:
 def _channel_axis(array: Voxels) -> tuple[int, str]:
     """Which of four axes holds the channels: the last one, unless only the first one sums to 1."""
     for axis, layout in ((3, "channels last"), (0, "channels first")):
-        if array.shape[axis] > 1 and np.abs(array.sum(axis, dtype=np.float64) - 1).max() <= SUM_TOLERANCE:
+        with np.errstate(all="ignore"):  # values that are not finite are refused later, with their place
+            off = np.abs(array.sum(axis, dtype=np.float64) - 1).max()
+        if array.shape[axis] > 1 and off <= SUM_TOLERANCE:
             return axis, layout
     return 3, "channels last, taken for granted since no axis sums to 1"
 

@@ -10,12 +10,12 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count
+from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count, check_size
 from topofix.imaging.volume import Affine, Volume, Voxels, check_shape
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -32,6 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 _LOGGER.addHandler(logging.NullHandler())
 
 
+@np.errstate(all="ignore")  # what is not finite in a header or by scaling is refused later, with its place
 def read(path: Path, *, channels: bool = False, max_voxels: int = MOST_VOXELS) -> Volume:
     """Reads one file, with its scaling applied; the header is kept as stored, extensions too.
 
@@ -41,6 +42,7 @@ def read(path: Path, *, channels: bool = False, max_voxels: int = MOST_VOXELS) -
             `without_channels` gives such an array its place.
         max_voxels: more of them are refused.
     """
+    check_size(path, max_voxels)
     with path.open("rb") as file:
         room = os.fstat(file.fileno()).st_size
         if file.read(2) != _GZIP_MAGIC:
@@ -53,7 +55,7 @@ def read(path: Path, *, channels: bool = False, max_voxels: int = MOST_VOXELS) -
         return volume
 
 
-def _read(path: Path, file: IO[bytes], room: int, channels: bool, max_voxels: int) -> Volume:
+def _read(path: Path, file: io.BufferedIOBase, room: int, channels: bool, max_voxels: int) -> Volume:
     """Reads what a file unpacks to, at most `room` bytes; of what lies behind the voxels nothing."""
     header, mended = _header(path, file)
     shape = tuple(int(size) for size in mended.get_data_shape())
@@ -87,8 +89,8 @@ def _read(path: Path, file: IO[bytes], room: int, channels: bool, max_voxels: in
     return Volume(array, _spacing(header, len(shape)), _affine(header), path, header)
 
 
-def _header(path: Path, file: IO[bytes]) -> tuple[Any, Any]:
-    """Reads the header up to the first voxel: as stored, with extensions, and as nibabel makes sense of it."""
+def _header(path: Path, file: io.BufferedIOBase) -> tuple[Any, Any]:
+    """Reads up to the first voxel: the header as stored, with extensions, and as nibabel understands it."""
     from nibabel import Nifti1Header, Nifti2Header
 
     kinds = (Nifti1Header, Nifti2Header)
@@ -110,7 +112,7 @@ def _header(path: Path, file: IO[bytes]) -> tuple[Any, Any]:
     return kind.from_fileobj(io.BytesIO(file.read(offset)), check=False), mended
 
 
-def _fill(content: Voxels, file: IO[bytes]) -> int:
+def _fill(content: Voxels, file: io.BufferedIOBase) -> int:
     """Reads into an array of bytes until it is full or the file ends; how many bytes came."""
     filled = 0
     while chunk := file.read(min(_CHUNK, len(content) - filled)):
@@ -130,6 +132,7 @@ def _check_end(path: Path, unpacked: gzip.GzipFile) -> None:
             )
 
 
+@np.errstate(all="ignore")
 def without_channels(stack: Volume, axis: int) -> Volume:
     """The grid of what `read` read with `channels`, without the axis that holds them and without voxels.
 

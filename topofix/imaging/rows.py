@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from topofix.imaging.volumes import is_image, suffix
@@ -129,13 +130,7 @@ class PriorTable:
             >>> table.texts("scan01.nii.gz", 3), table.texts("scan01", 7), table.texts("scan02", 7)
             (('2:1,1',), ('2:0,0',), ())
         """
-        best: dict[str, PriorRow] = {}
-        for row in self._rows_of.get(case_name(case), ()):
-            if row.covers(slice, frame):
-                rival = best.setdefault(row.region, row)
-                if row.breadth < rival.breadth:
-                    best[row.region] = row
-        return tuple(row.text for row in best.values())
+        return _texts(self._rows_of.get(case_name(case), ()), slice, frame)
 
     def stated_together(self, case: str) -> tuple[tuple[str, ...], ...]:
         """The priors that hold at once, for every slice and frame that a row names.
@@ -152,8 +147,14 @@ class PriorTable:
         lengths = {row.betti.count(",") for row in rows}
         if len(lengths) < 2 and all(row.label and "+" not in row.label for row in rows):
             return ()
-        slices, frames = _turns(row.slices for row in rows), _turns(row.frames for row in rows)
-        found = dict.fromkeys(self.texts(case, index, frame) for index in slices for frame in frames)
+        frames = _turns(row.frames for row in rows)
+        found: dict[tuple[str, ...], None] = {}
+        for index in _turns(row.slices for row in rows):
+            there = [row for row in rows if _holds(row.slices, index)]
+            spans = [row.frames for row in there if row.frames is not None]
+            others = (frame for frame in frames if not any(_holds(span, frame) for span in spans))
+            for frame in (*_turns(spans), *islice(others, 1)):  # of those that none of these rows names, one
+                found[_texts(there, index, frame)] = None
         return tuple(texts for texts in found if texts)
 
     def unmatched(self, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -185,6 +186,17 @@ class PriorTable:
         """
         rows = self._rows_of.get(case_name(case), ())
         return tuple(row for row in rows if row.slices is not None and row.slices[1] >= slices)
+
+
+def _texts(rows: Iterable[PriorRow], index: int | None, frame: int | None) -> tuple[str, ...]:
+    """One text per label, of the row that wins."""
+    best: dict[str, PriorRow] = {}
+    for row in rows:
+        if row.covers(index, frame):
+            rival = best.setdefault(row.region, row)
+            if row.breadth < rival.breadth:
+                best[row.region] = row
+    return tuple(row.text for row in best.values())
 
 
 def _breadth(span: Span) -> float:

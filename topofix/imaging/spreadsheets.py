@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.bounds import read_text
+from topofix.imaging.bounds import read_text, shown
 
 MOST_ROWS = 2**20
 """Of a table, as in a spreadsheet."""
@@ -66,7 +66,7 @@ class Row:
             priors.csv, row 2, column 'b0': expected a number, found '-1'
         """
         cell = self.cells[column]
-        found = found or (repr(cell) if cell else "nothing")
+        found = found or (shown(cell) if cell else "nothing")
         return UnreadableFile(
             f"{self.path}, row {self.number}, column '{column}': expected {expected}, found {found}"
         )
@@ -134,7 +134,7 @@ def _columns(
     for column in columns:
         if column not in known:
             raise UnreadableFile(
-                f"{path}, row {number}: expected the columns {', '.join(known)}, found {column!r}"
+                f"{path}, row {number}: expected the columns {', '.join(known)}, found {shown(column)}"
             )
         if columns.count(column) > 1:
             raise UnreadableFile(f"{path}, row {number}: expected column '{column}' once, found it repeated")

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from topofix.errors import UnreadableFile
 from topofix.imaging.rows import PriorRow, PriorTable, Span, case_name
@@ -143,10 +144,14 @@ def _span(row: Row, column: str) -> Span:
 
 
 def _refuse_disagreement(path: Path, rows: Sequence[PriorRow]) -> None:
-    rivals: dict[tuple[str, str, tuple[float, float]], list[PriorRow]] = {}
+    rivals: dict[tuple[Any, ...], list[PriorRow]] = {}
     for row in rows:
-        rivals.setdefault((row.case, row.region, row.breadth), []).append(row)
+        is_range = any(span and span[0] < span[1] for span in (row.slices, row.frames))
+        same = () if is_range else (row.slices, row.frames)  # of rows without a range only equal ones meet
+        rivals.setdefault((row.case, row.region, row.breadth, same), []).append(row)
     for group in rivals.values():
+        if len({row.betti for row in group}) == 1:
+            continue
         group.sort(key=lambda row: row.slices or (0, 0))
         for place, first in enumerate(group, start=1):
             last = math.inf if first.slices is None else first.slices[1]

@@ -16,9 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from topofix.errors import UnreadableFile
+from topofix.imaging.bounds import shown
 
 Voxels = npt.NDArray[Any]
 Affine = npt.NDArray[np.float64]
+
+LONGEST = 1e12
+"""mm, a voxel's side and the way to it at most: beyond that a header is damaged, and numbers overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,21 +81,23 @@ def check_shape(path: Path, shape: tuple[int, ...]) -> None:
         UnreadableFile: neither 2 nor 3 axes, or an axis without voxels.
     """
     if len(shape) not in (2, 3):
-        raise UnreadableFile(f"{path}: expected an image of 2 or 3 dimensions, found shape {shape}")
+        raise UnreadableFile(f"{path}: expected an image of 2 or 3 dimensions, found shape {shown(shape)}")
     if min(shape) < 1:
-        raise UnreadableFile(f"{path}: expected voxels along every axis, found shape {shape}")
+        raise UnreadableFile(f"{path}: expected voxels along every axis, found shape {shown(shape)}")
 
 
 def check_finite(volume: Volume) -> None:
-    """Refuses a geometry or voxels that are not finite.
+    """Refuses a geometry or voxels that are not finite, or a geometry of no world.
 
     Raises:
         UnreadableFile: they are not; the message counts the voxels and names the first.
     """
-    if not np.isfinite(volume.affine).all():
+    if not (np.abs(volume.affine) <= LONGEST).all():  # not so, either, where it is no number
         raise UnreadableFile(f"{volume.path}: expected a finite affine, found {volume.affine.tolist()}")
-    if not all(0 < step < math.inf for step in volume.spacing):
-        raise UnreadableFile(f"{volume.path}: expected a spacing above 0 mm, found {volume.spacing}")
+    if not all(0 < step <= LONGEST for step in volume.spacing):
+        raise UnreadableFile(
+            f"{volume.path}: expected a spacing above 0 mm, up to {LONGEST:g}, found {volume.spacing}"
+        )
     if volume.array.dtype.kind == "f" and not (finite := np.isfinite(volume.array)).all():
         first = tuple(int(index) for index in np.unravel_index(np.argmin(finite), finite.shape))
         count = finite.size - np.count_nonzero(finite)

@@ -48,6 +48,11 @@ class Case:
     seen_label: Tensor | None
     priors: tuple[Prior | None, ...]
 
+    @property
+    def has_priors(self) -> bool:
+        """Whether the topology of any part is known."""
+        return any(prior is not None for prior in self.priors)
+
 
 def make_case(
     name: str,

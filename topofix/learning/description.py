@@ -13,7 +13,8 @@ spatial_dims = 3
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from reprlib import repr as shown  # a stranger's names and numbers can be of any length
 from typing import Any
 
 import torch
@@ -26,6 +27,13 @@ WEIGHTS = (".safetensors", ".pt", ".pth")
 
 SAFE_UNPICKLING = "2.6"
 """Before this version of torch, `weights_only` could be made to run code (CVE-2025-32434)."""
+
+MOST_BYTES = 2**18
+"""Of the TOML: a longer one can take hours to understand."""
+
+MOST_NUMBER = 2**14
+"""Among a network's arguments: sizes, counts and strides. What they make of it together is held against the
+weights when it is built."""
 
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weights": (lambda value: isinstance(value, str) and bool(value), "a file's name"),
@@ -82,16 +90,23 @@ def describe(path: Path) -> Description:
     if not path.is_file():
         raise InvalidCheckpoint(f"{path.name}: expected a TOML that describes a network, found none")
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except ValueError as error:  # no TOML, no UTF-8, or a number too long to read
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise InvalidCheckpoint(f"{path.name}: expected at most {MOST_BYTES} B of TOML, found more")
+        values = tomllib.loads(text.decode("utf-8"))
+    # no file that can be read, no TOML, no UTF-8, a number too long to read, or tables nested without end
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidCheckpoint(f"{path.name}: expected TOML, found something else ({error})") from error
     if unknown := sorted(values.keys() - _KEYS.keys()):
-        raise InvalidCheckpoint(f"{path.name}: expected {', '.join(_KEYS)}, found '{unknown[0]}'")
+        raise InvalidCheckpoint(f"{path.name}: expected {', '.join(_KEYS)}, found {unknown[0]!r}")
     for key, (fits, meaning) in _KEYS.items():
         if key not in values and key not in _OPTIONAL:
             raise InvalidCheckpoint(f"{path.name}: expected {key} = {meaning}, found no such line")
         if key in values and not fits(values[key]):
-            raise InvalidCheckpoint(f"{path.name}: expected {key} to be {meaning}, found {values[key]!r}")
+            raise InvalidCheckpoint(
+                f"{path.name}: expected {key} to be {meaning}, found {shown(values[key])}"
+            )
     try:
         config = NetworkConfig(
             values["dimensions"],
@@ -102,14 +117,32 @@ def describe(path: Path) -> Description:
         )
     except InvalidCheckpoint as error:
         raise InvalidCheckpoint(f"{path.name}: {error}") from None
-    weights, network = path.parent / values["weights"], values.get("network")
+    name, network = values["weights"], values.get("network")
+    windows = PureWindowsPath(name)
+    if PurePosixPath(name).is_absolute() or windows.anchor or ".." in windows.parts or "\0" in name:
+        raise InvalidCheckpoint(
+            f"{path.name}: expected weights to be a file below its own folder, neither absolute nor with .., "
+            f"found {shown(name)}"
+        )
+    weights = path.parent / name
+    if network is not None and not _are_small(network):
+        raise InvalidCheckpoint(
+            f"{path.name}: expected no whole number beyond {MOST_NUMBER} in [network], found one"
+        )
     kinds = (*SCRIPTS, *EXPORTED) if network is None else WEIGHTS
     if weights.suffix.lower() not in kinds:
         table = "without a [network] table" if network is None else "beside a [network] table"
         raise InvalidCheckpoint(
-            f"{path.name}: expected weights to end in {', '.join(kinds)} {table}, found '{values['weights']}'"
+            f"{path.name}: expected weights to end in {', '.join(kinds)} {table}, found {shown(name)}"
         )
     return Description(path, weights, config, network)
+
+
+def _are_small(value: Any) -> bool:
+    """Whether no whole number in it, however deep, is too large for a size or a count in a network."""
+    if isinstance(value, dict | list):
+        return all(map(_are_small, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int) or abs(value) <= MOST_NUMBER
 
 
 def _all(value: Any, fits: Callable[[Any], bool]) -> bool:

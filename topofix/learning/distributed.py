@@ -9,7 +9,7 @@ import gc
 import importlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,6 +76,10 @@ class World:
         ):  # on CPUs each batch share has its own statistics
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(network)
+
+    def adding(self, network: nn.Module) -> AbstractContextManager[object]:
+        """Within it a network that has joined only adds to its gradients; the next step outside averages."""
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 ALONE = World()

@@ -14,6 +14,7 @@ import copy
 import inspect
 import logging
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,6 +29,7 @@ from topofix.errors import InvalidCheckpoint, InvalidOption
 from topofix.learning import network as networks
 from topofix.learning.description import EXPORTED, SCRIPTS, Description, describe
 from topofix.learning.network import Checkpoint, NetworkConfig
+from topofix.learning.tensor_file import read_tensors
 
 NESTED = ("state_dict", "model")
 """Where training programs keep a network's weights in a larger dictionary."""
@@ -216,8 +218,10 @@ def _load_described(description: Description, trusted: bool) -> Checkpoint:
     if description.needs_trust and not trusted:
         raise _mistrust(path.name, weights)
     if description.network is not None:
-        inner = _build(path.name, description.network)
-        _fill(inner, weights, _read_weights(weights))
+        stored = _read_weights(weights)
+        with networks.at_most(sum(value.numel() for value in stored.values()), path.name):
+            inner = _build(path.name, description.network)
+        _fill(inner, weights, stored)
     else:
         inner = _load_program(weights)
     network = ForeignNetwork(inner, weights.name, config.patch_size, len(config.labels)).eval()
@@ -268,6 +272,8 @@ def _build(source: str, table: Mapping[str, Any]) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]), _quietly():
             return kind(**arguments)
+    except InvalidCheckpoint:
+        raise
     except Exception as error:  # MONAI checks arguments by all kinds of errors
         raise InvalidCheckpoint(
             f"{source}: expected arguments that {table['name']} takes, got an error ({_reason(error)})"
@@ -276,11 +282,10 @@ def _build(source: str, table: Mapping[str, Any]) -> nn.Module:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name; no object is ever unpickled."""
-    from safetensors.torch import load_file
-
     try:
         if path.suffix.lower() == ".safetensors":
-            return load_file(path)
+            return read_tensors(path)
+        _check_stored(path)
         with _quietly():
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, by what is wrong with the file
@@ -291,6 +296,19 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InvalidCheckpoint(f"{path.name}: expected bare weights, tensors by name, found other objects")
     return {str(name): value for name, value in found.items()}
+
+
+def _check_stored(path: Path) -> None:
+    """Refuses an archive that unpacks to more than it is: torch never packs its weights.
+
+    Raises:
+        ValueError: It does.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("an archive that is packed")
 
 
 def _fill(network: nn.Module, path: Path, stored: Mapping[str, Tensor]) -> None:

@@ -8,72 +8,43 @@ batch normalisation, whose frozen statistics make a prediction independent of wh
 
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from reprlib import repr as shown  # a stranger's names and numbers can be of any length
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from topofix import __version__
 from topofix.errors import InvalidCheckpoint, InvalidOption, UnwritableFile
+from topofix.learning.configuration import NetworkConfig, parse_config
+from topofix.learning.tensor_file import Header, read_header, read_tensors
+
+__all__ = [
+    "CHANNELS",
+    "METADATA_KEY",
+    "Checkpoint",
+    "NetworkConfig",
+    "at_most",
+    "build",
+    "bundled",
+    "choose_device",
+    "load",
+    "read_config",
+    "save",
+    "tensors_of",
+    "write_whole",
+]
 
 METADATA_KEY = "topofix"
 
 CHANNELS = {2: (16, 32, 64, 128, 256), 3: (16, 32, 64, 96)}
 """Feature maps by dimension: about two and one million weights, 4 and 2 MB as a file."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkConfig:
-    """Everything needed to rebuild a network and to bring an image onto its grid.
-
-    Attributes:
-        dimensions: 2 or 3, the rank of what the network sees.
-        labels: Names of the label values 1, 2, ... in order; value 0 is the background.
-        spacing: Voxel size in mm that images are resampled to, one per dimension; empty only for a network of
-            somebody else's, where it is the image's own.
-        patch_size: Voxels of a training patch, one per dimension.
-        channels: Feature maps on each level of the U-net; every further level halves the resolution. Empty
-            for a network of somebody else's.
-    """
-
-    dimensions: int
-    labels: tuple[str, ...]
-    spacing: tuple[float, ...]
-    patch_size: tuple[int, ...]
-    channels: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if self.dimensions not in (2, 3):
-            raise InvalidCheckpoint(f"expected a network of 2 or 3 dimensions, got {self.dimensions}")
-        sizes = {
-            len(self.patch_size),
-            len(self.spacing) if self.spacing or self.channels else self.dimensions,
-        }
-        if sizes != {self.dimensions}:
-            raise InvalidCheckpoint(
-                f"expected {self.dimensions} numbers for spacing and patch size, "
-                f"got {self.spacing} and {self.patch_size}"
-            )
-        if not self.labels or len(self.channels) in (1, 2):
-            raise InvalidCheckpoint("expected at least one label name and three levels of channels")
-        folded = {label.strip().casefold() for label in self.labels}
-        if len(folded) < len(self.labels) or "" in folded:
-            raise InvalidCheckpoint(f"expected a name of its own for every label, got {self.labels}")
-        if min(self.spacing, default=1) <= 0 or min(*self.patch_size, *self.channels) < 1:
-            raise InvalidCheckpoint(f"expected positive sizes in a network's configuration, got {self}")
-
-    @property
-    def divisor(self) -> int:
-        """Every side of what the network sees is a multiple of this."""
-        return int(2 ** max(0, len(self.channels) - 1))
-
-    @property
-    def label_values(self) -> dict[str, int]:
-        """Label value by name, as `Prior.parse` takes it."""
-        return {name: value for value, name in enumerate(self.labels, start=1)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,31 +171,8 @@ def read_config(path: Path) -> tuple[NetworkConfig, dict[str, Any]]:
     Raises:
         InvalidCheckpoint: No such file, not a safetensors file, or not one of topofix.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InvalidCheckpoint(
-            f"{path.name}: expected a bundled model ({', '.join(bundled()) or 'none is installed'}) or a "
-            ".safetensors file, found neither"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-        if text is None:
-            raise InvalidCheckpoint(f"{path.name}: expected a checkpoint of topofix, found other weights")
-        stored = json.loads(text)
-        values: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in stored["config"].items()
-        }
-        return NetworkConfig(**values), dict(stored["about"])
-    except (SafetensorError, OSError) as error:
-        raise InvalidCheckpoint(
-            f"{path.name}: expected a .safetensors file, found another ({error})"
-        ) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidCheckpoint(
-            f"{path.name}: expected a network's whole configuration in its header, found less ({error})"
-        ) from error
+    config, about, _ = _read(path)
+    return config, about
 
 
 def load(model: str | Path) -> Checkpoint:
@@ -233,24 +181,91 @@ def load(model: str | Path) -> Checkpoint:
     Raises:
         InvalidCheckpoint: The file is missing or damaged, or its weights don't fit its configuration.
     """
-    from safetensors.torch import load_file
-
     path = bundled().get(str(model), Path(model))
-    config, about = read_config(path)
-    network = build(config)
-    stored, expected = load_file(path), tensors_of(network)
+    config, about, header = _read(path)
+    with at_most(header.numbers, path.name):
+        network = build(config)
+    stored, expected = header.tensors, tensors_of(network)
     if stored.keys() != expected.keys():
         name = min(stored.keys() ^ expected.keys())
-        raise InvalidCheckpoint(f"{path.name}: weights don't fit their configuration, see '{name}'")
+        raise InvalidCheckpoint(f"{path.name}: weights don't fit their configuration, see {shown(name)}")
+    for name, tensor in expected.items():
+        if stored[name].shape != tensor.shape:
+            raise InvalidCheckpoint(
+                f"{path.name}: expected '{name}' of shape {tuple(tensor.shape)}, got {stored[name].shape}"
+            )
+        if stored[name].is_floating_point != tensor.is_floating_point():
+            raise InvalidCheckpoint(
+                f"{path.name}: expected '{name}' of a type like {tensor.dtype}, got {stored[name].dtype}"
+            )
+    try:
+        weights = read_tensors(path)
+    except (ValueError, OSError) as error:
+        raise _no_safetensors(path, error) from error
     with torch.no_grad():
         for name, tensor in expected.items():
-            if stored[name].shape != tensor.shape:
-                raise InvalidCheckpoint(
-                    f"{path.name}: expected '{name}' of shape {tuple(tensor.shape)}, "
-                    f"got {tuple(stored[name].shape)}"
-                )
-            tensor.copy_(stored[name])
+            tensor.copy_(weights[name])
     return Checkpoint(path.stem, config, network.eval(), about)
+
+
+@contextmanager
+def at_most(numbers: int, source: str) -> Iterator[None]:
+    """Refuses to build a network of far more weights than its file has, before memory is taken for them.
+
+    Args:
+        numbers: How many the file has.
+        source: Its name.
+
+    Raises:
+        InvalidCheckpoint: The network that is built within has more than twice as many, and a million.
+    """
+    thread, most = threading.get_ident(), 2 * numbers + 2**20
+    found = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal found
+        again = name in dict(module.named_parameters(recurse=False))
+        if parameter is None or again or threading.get_ident() != thread:
+            return
+        found += parameter.numel()  # there is an address for them, but nothing was written yet
+        if found > most:
+            raise InvalidCheckpoint(
+                f"{source}: expected a network for the {numbers} numbers in its file, got one of over {most}"
+            )
+
+    hook = register_module_parameter_registration_hook(count)  # it is called in all threads
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _read(path: Path) -> tuple[NetworkConfig, dict[str, Any], Header]:
+    """Configuration, provenance and names of the weights."""
+    if not path.is_file():
+        raise InvalidCheckpoint(
+            f"{path.name}: expected a bundled model ({', '.join(bundled()) or 'none is installed'}) or a "
+            ".safetensors file, found neither"
+        )
+    try:
+        header = read_header(path)
+    except (ValueError, OSError) as error:
+        raise _no_safetensors(path, error) from error
+    if METADATA_KEY not in header.metadata:
+        raise InvalidCheckpoint(f"{path.name}: expected a checkpoint of topofix, found other weights")
+    try:
+        stored = json.loads(header.metadata[METADATA_KEY])
+        return parse_config(stored["config"]), dict(stored["about"]), header
+    except InvalidCheckpoint as error:
+        raise InvalidCheckpoint(f"{path.name}: {error}") from None
+    except (RecursionError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidCheckpoint(
+            f"{path.name}: expected a network's whole configuration in its header, found less ({error})"
+        ) from error
+
+
+def _no_safetensors(path: Path, error: Exception) -> InvalidCheckpoint:
+    return InvalidCheckpoint(f"{path.name}: expected a .safetensors file, found another ({error})")
 
 
 def bundled() -> dict[str, Path]:

@@ -6,8 +6,8 @@
 Read from top to bottom: `train` goes through the phases and their epochs, `_Run` holds what changes on the
 way. In each phase the learning rate rises shortly and falls along a half cosine. The weights that are
 validated and kept are a running average of those that the optimiser moves. After every epoch that is due the
-cases held back are segmented whole, and the best state is kept: by mean Dice, and where priors are known by
-Dice and topology.
+cases held back are segmented whole, and the best state is kept: by mean Dice, and where there are priors by
+Dice and topology. A training whose loss or weights are no longer finite ends before any of that.
 
 Source of Eq. 6 and of the phases: Clough et al., TPAMI 2020.
 """
@@ -16,13 +16,16 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from topofix.errors import InvalidOption
 from topofix.learning.dataset import Case, Draw, Patches, Wholes
 from topofix.learning.distributed import ALONE, World
 from topofix.learning.loss import evaluate_batch
@@ -91,6 +94,9 @@ def train(
         state: Where to go on; on a CPU the result is that of a training never interrupted, bit for bit.
         world: Processes that train together; of each batch every one takes its share.
 
+    Raises:
+        InvalidOption: Loss or weights are no longer finite, or the memory is not enough.
+
     Example:
         >>> import numpy as np
         >>> from topofix.learning.dataset import make_case
@@ -109,11 +115,13 @@ def train(
         if index > run.phase:
             run.enter(index)
         while not run.phase_is_over:
-            for epoch in run.steps():
-                run.seconds = time.monotonic() - start
-                on_step(replace(epoch, seconds=run.seconds, remaining=run.remaining))
-            due = run.is_due
-            improved = run.validate() if due else False
+            with _enough_memory(device):
+                for epoch in run.steps():
+                    run.seconds = time.monotonic() - start
+                    on_step(replace(epoch, seconds=run.seconds, remaining=run.remaining))
+                run.check_weights()
+                due = run.is_due
+                improved = run.validate() if due else False
             run.seconds = time.monotonic() - start
             epoch = run.close_epoch(epoch, validated=due)
             on_step(epoch)
@@ -142,6 +150,7 @@ class _Run:
         self.phases = [_Phase("labels", options.epochs, options.learning_rate)]
         if len(self.wholes) and options.topology_weight and options.topology_epochs:
             self.phases.append(_Phase("topology", options.topology_epochs, options.topology_learning_rate))
+        self.judges_topology = len(self.phases) > 1 or any(case.has_priors for case in validation)
         network = build(config, options.seed).to(device)
         self.network = network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
@@ -206,9 +215,11 @@ class _Run:
         for images, labels in self._labelled_batches(number):
             self._set_learning_rate(phase)
             loss += self._labelled_step(images, labels)
+            self._check_loss(loss)
             if phase.name == "topology":
                 for _ in range(self.options.unlabelled_batches):
                     topological += self._unlabelled_step(*next(unlabelled))
+                self._check_loss(topological)
             self.updates += 1
             _follow(self.average, self.network, self.updates)
             self.done += 1
@@ -228,14 +239,36 @@ class _Run:
         """Validates the averaged weights and keeps them if they are the best so far; tells whether."""
         self.world.align(self.average)
         self.scores = validate(self.average, self.config, self.validation, self.device, self.world)
-        if self.scores.mean <= self.best:
+        mean = self.scores.mean(with_topology=self.judges_topology)
+        if mean <= self.best:
             return False
-        self.best, self.best_epoch, self.best_tensors = (
-            self.scores.mean,
-            self.number + 1,
-            _copies(self.average),
-        )
+        self.best, self.best_epoch, self.best_tensors = mean, self.number + 1, _copies(self.average)
         return True
+
+    def check_weights(self) -> None:
+        """Refuses weights that are not finite in the half precision of a checkpoint.
+
+        Raises:
+            InvalidOption: Such weights, which a loss may tell only after the next step.
+        """
+        weights = [value for value in tensors_of(self.average).values() if value.is_floating_point()]
+        if not all(value.half().isfinite().all() for value in weights):
+            raise self._astray("weights that are not")
+
+    def _check_loss(self, loss: float) -> None:
+        """Refuses a loss that is not finite, in all processes at once."""
+        total = self.world.total(torch.tensor(loss, dtype=torch.float64)).item()
+        if not math.isfinite(total):
+            raise self._astray(f"a loss of {total:g}")
+
+    def _astray(self, found: str) -> InvalidOption:
+        phase = self.phases[self.phase]
+        option = "--learning-rate" if phase.name == "labels" else "--topology-learning-rate"
+        last = f"the last good epoch is {self.number}" if self.number else "there is no good epoch before it"
+        return InvalidOption(
+            f"{option}: expected loss and weights that stay finite, found {found} in epoch {self.number + 1} "
+            f"at the rate {phase.learning_rate:g}; {last}, and a lower rate may help"
+        )
 
     def close_epoch(self, epoch: Epoch, *, validated: bool) -> Epoch:
         """The epoch with its validation, added to the history."""
@@ -289,7 +322,7 @@ class _Run:
         self.history = list(state.history)
         latest = state.history[-1]
         if latest.dice:
-            self.scores = Scores(latest.dice, latest.right, by_prior=False)
+            self.scores = Scores(latest.dice, latest.right)
         _load(self.network, state.under("network/"))
         _load(self.average, state.under("average/"))
         self.best_tensors = {k: v.to(self.device) for k, v in state.under("best/").items()}
@@ -314,40 +347,61 @@ class _Run:
 
     def _labelled_step(self, images: Tensor, labels: Tensor) -> float:
         self.joined.train()
+        return self._descend([partial(self._supervised_loss, images, labels)])
+
+    def _supervised_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         images = images.to(self.device, memory_format=_memory_format(self.config))  # (B, 1, *patch)
         with _mixed_precision(self.device):
             logits = self.joined(images)  # (B, K + 1, *patch)
-        loss = self.criterion(logits.float(), labels.to(self.device))
-        self._descend(loss)
-        return loss.item()
+        return self.criterion(logits.float(), labels.to(self.device))
 
     def _unlabelled_step(self, images: list[Tensor], priors: list[Prior]) -> float:
-        """One step down lambda L_topo.
+        """One step down lambda L_topo, with no more at once than a labelled batch has, or a single image.
 
         In evaluation mode: normalisation as in use, and statistics that only labelled patches move.
         """
         self.joined.eval()
+        epoch = self.number + 1 - self.begun
+        weight = self.options.topology_weight * min(1.0, epoch / max(1, self.options.warm_up))
+        most = self.options.batch_size * math.prod(self.config.patch_size)
+        losses = [
+            partial(self._topological_loss, images[piece], priors[piece], len(images))
+            for piece in _pieces([image.numel() for image in images], most)
+        ]
+        return self._descend(losses, weight)
+
+    def _topological_loss(self, images: list[Tensor], priors: list[Prior], count: int) -> Tensor:
+        """What some images give to the mean L_topo of a batch of `count`."""
         batch = _padded(images, self.config.divisor).to(
             self.device, memory_format=_memory_format(self.config)
         )
         with _mixed_precision(self.device):
             logits = self.joined(batch)  # (B, K + 1, *padded)
+        if not logits.isfinite().all():  # which has no barcode
+            raise self._astray("predictions that are not")
         probabilities = [
             torch.softmax(one.float(), 0)[(slice(None), *map(slice, image.shape[1:]))]
             for one, image in zip(logits, images, strict=True)
         ]
-        loss = torch.stack([e.loss for e in evaluate_batch(probabilities, priors)]).mean()
+        loss = torch.stack([e.loss for e in evaluate_batch(probabilities, priors)]).sum() / count
         if not loss.requires_grad:  # the priors allow everything; other processes still wait for gradients
             loss = loss + 0 * logits.float().mean()
-        epoch = self.number + 1 - self.begun
-        weight = self.options.topology_weight * min(1.0, epoch / max(1, self.options.warm_up))
-        self._descend(weight * loss)
-        return loss.item()
+        return loss
 
-    def _descend(self, loss: Tensor) -> None:
+    def _descend(self, losses: Sequence[Callable[[], Tensor]], weight: float = 1.0) -> float:
+        """A step down the weighted sum of losses, which is returned without the weight.
+
+        Each is computed when the one before has left its gradients and the memory.
+        """
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for place, compute in enumerate(losses, start=1):
+            with self.world.adding(self.joined) if place < len(losses) else nullcontext():
+                loss = compute()
+                (weight * loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
         self.optimiser.step()
+        return total
 
     def _labelled_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = _order(len(self.patches), self.options.seed, epoch)
@@ -400,6 +454,31 @@ def _order(count: int, seed: int, epoch: int) -> list[int]:
     """A random order that depends on seed and epoch alone."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(count, generator=generator).tolist()
+
+
+def _pieces(sizes: Sequence[int], most: int) -> list[slice]:
+    """Neighbours that together have `most` voxels or fewer; what has more is alone."""
+    pieces, first = [], 0
+    for last in range(1, len(sizes) + 1):
+        if last == len(sizes) or sum(sizes[first : last + 1]) > most:
+            pieces.append(slice(first, last))
+            first = last
+    return pieces
+
+
+@contextmanager
+def _enough_memory(device: torch.device) -> Iterator[None]:
+    """Turns what the allocators of NumPy, torch and GPUs say without memory into one sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = ("out of memory", "can't allocate memory", "not enough memory")
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
+            raise
+        raise InvalidOption(
+            f"expected memory for a training with these options, found too little of it on {device}; a "
+            "smaller --batch-size or --patch-size, or a coarser --spacing, needs less"
+        ) from error
 
 
 def _padded(images: Sequence[Tensor], divisor: int) -> Tensor:

@@ -5,19 +5,25 @@ file only if what it was asked is the same, to the last option and case.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from reprlib import repr as shown  # a stranger's names and numbers can be of any length
+from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from topofix.errors import InvalidCheckpoint
-from topofix.learning.network import write_whole
+from topofix.learning.network import NetworkConfig, at_most, build, tensors_of, write_whole
+from topofix.learning.tensor_file import Header, read_header, read_tensors
 
 METADATA_KEY = "topofix training"
 
 PhaseName = Literal["labels", "topology"]
+
+_CONFIG = {field.name for field in fields(NetworkConfig)}
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +124,98 @@ def save_state(path: Path, state: TrainingState, request: Mapping[str, Any]) -> 
 def load_state(path: Path, request: Mapping[str, Any]) -> TrainingState:
     """Reads a state that fits what is asked now.
 
+    Args:
+        path: The file.
+        request: What the training is asked; where the network's configuration stands in it, as it does in
+            every training's, the tensors must be those of that network.
+
     Raises:
         InvalidCheckpoint: No state of a training, a damaged one, or one of another request.
     """
-    from safetensors import SafetensorError, safe_open
-
+    if not path.is_file():
+        raise InvalidCheckpoint(f"{path}: expected the state of a training, found no file")
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-    except (SafetensorError, OSError) as error:
+        header = read_header(path)
+        if METADATA_KEY not in header.metadata:
+            raise InvalidCheckpoint(f"{path}: expected the state of a training, found other weights")
+        try:
+            stored = json.loads(header.metadata[METADATA_KEY])
+            _compare(path, stored["request"], json.loads(json.dumps(request)))
+            state = _progress(stored["progress"])
+            if request.keys() >= _CONFIG:
+                _check_tensors(path, header, NetworkConfig(**{key: request[key] for key in _CONFIG}))
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise InvalidCheckpoint(
+                f"{path}: expected the state of a training, found less ({error})"
+            ) from error
+        return replace(state, tensors=read_tensors(path))
+    except (ValueError, OSError) as error:
         raise InvalidCheckpoint(
             f"{path}: expected the state of a training, found another ({error})"
         ) from error
-    if text is None:
-        raise InvalidCheckpoint(f"{path}: expected the state of a training, found other weights")
-    try:
-        stored = json.loads(text)
-        _compare(path, stored["request"], json.loads(json.dumps(request)))
-        progress = stored["progress"]
-        epochs = [{**epoch, "dice": tuple(epoch["dice"])} for epoch in progress.pop("history")]
-        state = TrainingState(tensors, history=tuple(Epoch(**epoch) for epoch in epochs), **progress)
-        if not state.history:
-            raise ValueError("no epoch")
-        return state
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidCheckpoint(f"{path}: expected the state of a training, found less ({error})") from error
+
+
+def _progress(stored: Mapping[str, Any]) -> TrainingState:
+    """The state that JSON holds, without tensors.
+
+    Raises:
+        ValueError: A value that there cannot be; other names than there should be raise a KeyError, a
+            TypeError or an AttributeError.
+    """
+    epochs = [Epoch(**{**epoch, "dice": tuple(epoch["dice"])}) for epoch in stored["history"]]
+    state = TrainingState({}, **{**stored, "history": tuple(epochs)})
+    if not epochs:
+        raise ValueError("no epoch")
+    for epoch in epochs:
+        if epoch.phase not in get_args(PhaseName):
+            raise ValueError(f"phase {shown(epoch.phase)}")
+        _check_numbers(epoch, ("number", "step", "steps"))
+        _check_numbers(epoch, ("loss", "topological_loss", "right", "best", "seconds", "remaining"), float)
+        if not all(type(score) in (int, float) for score in epoch.dice):
+            raise ValueError(f"dice {shown(epoch.dice)}")
+    _check_numbers(state, ("phase", "begun", "updates", "best_epoch"))
+    _check_numbers(state, ("best", "seconds"), float)
+    if state.phase >= len(get_args(PhaseName)) or max(state.begun, state.best_epoch) > len(epochs):
+        raise ValueError(f"phase {state.phase}, begun after {state.begun} epochs, best {state.best_epoch}")
+    return state
+
+
+def _check_numbers(owner: Epoch | TrainingState, names: Sequence[str], kind: type = int) -> None:
+    """Refuses attributes that are no whole numbers from 0 on, or for `float` no numbers at all."""
+    for name in names:
+        value = getattr(owner, name)
+        if type(value) not in (int, kind) or (kind is int and value < 0):
+            raise ValueError(f"{name} {shown(value)}")
+
+
+def _check_tensors(path: Path, header: Header, config: NetworkConfig) -> None:
+    """Refuses tensors that are not those of a training of this network.
+
+    Raises:
+        InvalidCheckpoint: They are others.
+    """
+    with at_most(header.numbers, path.name):
+        network = build(config)
+    copies = {
+        f"{copy}/{name}": tensor
+        for copy in ("network", "average", "best")
+        for name, tensor in tensors_of(network).items()
+    }
+    moments = {
+        f"optimiser/{index}/{kind}": tensor if kind != "step" else torch.zeros(())
+        for index, tensor in enumerate(network.parameters())
+        for kind in _MOMENTS
+    }
+    wanted = copies | (moments if any(name.startswith("optimiser/") for name in header.tensors) else {})
+    for name in sorted(wanted.keys() ^ header.tensors.keys()):
+        raise InvalidCheckpoint(f"{path}: expected the tensors of this training, see {shown(name)}")
+    for name, tensor in wanted.items():
+        found = header.tensors[name]
+        if found.shape != tensor.shape or found.is_floating_point != tensor.is_floating_point():
+            raise InvalidCheckpoint(
+                f"{path}: expected '{name}' of shape {tuple(tensor.shape)} like {tensor.dtype}, "
+                f"found {found.shape} of {found.dtype}"
+            )
 
 
 def _compare(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -23,25 +23,23 @@ class Scores:
     Attributes:
         dice: Mean Dice of every label over the cases. A label that neither the truth nor the prediction of a
             case holds counts as 1.
-        right: Share of parts, slices or volumes, with the right topology: with that of their prior where any
-            case has one, else with the Betti numbers of every label as drawn.
-        by_prior: Whether there are priors.
+        right: Share of parts, slices or volumes, with the right topology: in a case with priors that of the
+            prior of each part that has one, in any other the Betti numbers of every label as drawn.
     """
 
     dice: tuple[float, ...]
     right: float
-    by_prior: bool
 
-    @property
-    def mean(self) -> float:
-        """What the best state is chosen by: mean Dice, and where there are priors its mean with `right`.
+    def mean(self, *, with_topology: bool) -> float:
+        """What the best state is chosen by: mean Dice, and where topology is known its mean with `right`.
 
         Example:
-            >>> Scores((0.7, 0.9), 0.6, by_prior=False).mean, Scores((0.7, 0.9), 0.6, by_prior=True).mean
+            >>> scores = Scores((0.7, 0.9), 0.6)
+            >>> scores.mean(with_topology=False), scores.mean(with_topology=True)
             (0.8, 0.7)
         """
         dice = float(np.mean(self.dice))
-        return (dice + self.right) / 2 if self.by_prior else dice
+        return (dice + self.right) / 2 if with_topology else dice
 
 
 def validate(
@@ -61,7 +59,6 @@ def validate(
         world: Processes that share the cases.
     """
     network.eval()
-    by_prior = any(prior is not None for case in cases for prior in case.priors)
     labels = range(1, len(config.labels) + 1)
     sums = np.zeros(len(config.labels) + 3)  # Dice of each label, cases; parts right, parts
     for case in world.share(cases):
@@ -71,10 +68,10 @@ def validate(
         for seen, drawn, prior in zip(
             _parts(predicted, case), _parts(case.label, case), case.priors, strict=True
         ):
-            if prior is not None or not by_prior:
+            if prior is not None or not case.has_priors:
                 sums[-2:] += [_is_right(seen, drawn, prior, len(config.labels)), 1]
     *dices, count, right, parts = world.total(torch.from_numpy(sums)).tolist()
-    return Scores(tuple(value / count for value in dices), right / max(1, parts), by_prior)
+    return Scores(tuple(value / count for value in dices), right / max(1, parts))
 
 
 def _parts(labels: Labels, case: Case) -> Sequence[Labels]:

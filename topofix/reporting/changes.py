@@ -1,12 +1,39 @@
-"""The changes of a Record as a plain table: what was removed, added or changed, where, and by which stage.
+"""The changes of a Record in words, and as a plain table: what happened, where, and by which stage.
 
-region      dim  change   birth  death  voxel  mm           voxels  mm3   stage
-foreground  0    removed  0.698  0.000  3 18   4.5 27.0 0.0  21     47.2  voxels
+region      dim  change  birth  death  voxel  mm           voxels  mm3   stage
+foreground  0    joined  0.698  0.000  3 18   4.5 27.0 0.0  21     47.2  voxels
 """
 
 from topofix.records import ChangeRow, Record
 
+_COMPONENTS = {
+    ("removed", True): "joined",
+    ("removed", False): "removed",
+    ("added", True): "added",
+    ("added", False): "split off",
+}
+_HOLES = {
+    ("removed", True): "filled",
+    ("removed", False): "opened",
+    ("added", True): "enclosed",
+    ("added", False): "made",
+}
+"""What a hole, tunnel or void went through, by its kind and whether the region gained voxels for it."""
+
 _RIGHT = ("frame", "slice", "dim", "birth", "death", "voxels", "mm2", "mm3")
+
+
+def happened(row: ChangeRow) -> str:
+    """What happened to a feature, in a word.
+
+    Example:
+        >>> row = "wall", None, 0, "removed", 0.8, 0.0, (3, 5), (3.0, 5.5, 0.0), 9, 2.5, "exact"
+        >>> [happened(ChangeRow(*row, gained=gained)) for gained in (None, False, True)]
+        ['removed', 'removed', 'joined']
+    """
+    if row.dimension is None or row.gained is None:
+        return row.kind
+    return (_HOLES if row.dimension else _COMPONENTS)[row.kind, row.gained]
 
 
 def change_lines(record: Record) -> list[str]:
@@ -40,7 +67,7 @@ def _cells(row: ChangeRow, size: str) -> dict[str, str]:
         "frame": "" if row.frame is None else str(row.frame),
         "slice": "" if row.slice is None else str(row.slice),
         "dim": "" if row.dimension is None else str(row.dimension),
-        "change": row.kind,
+        "change": happened(row),
         "birth": "" if row.birth is None else f"{row.birth:.3f}",
         "death": "" if row.death is None else f"{row.death:.3f}",
         "voxel": " ".join(map(str, row.voxel)),

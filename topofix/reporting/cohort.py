@@ -124,8 +124,11 @@ def _cells(rows: Sequence[CohortRow]) -> Iterator[dict[str, Any]]:
     for index, row in enumerate(rows):
         record = row.record
         failed, unit = record.outcome is Outcome.FAILED, _unit(record)
-        added, removed = (n * record.voxel_volume for n in (record.voxels_added, record.voxels_removed))
-        changes = f"{added:.5g} {unit} added, {removed:.5g} {unit} removed"
+        changed, added, removed = (
+            getattr(record, f"voxels_{kind}") * record.voxel_volume
+            for kind in ("changed", "added", "removed")
+        )
+        changes = f"{changed:.5g} {unit} changed, {added:.5g} {unit} added, {removed:.5g} {unit} removed"
         yield {
             "name": names[index],
             "name_rank": name_ranks[index],
@@ -140,6 +143,7 @@ def _cells(rows: Sequence[CohortRow]) -> Iterator[dict[str, Any]]:
             "message": messages[index],
             "message_rank": message_ranks[index],
             "dice": None if failed else record.dice_to_input,
+            "changed": None if failed else changed,
             "added": None if failed else added,
             "removed": None if failed else removed,
             "unit": unit,

@@ -41,7 +41,10 @@ def metrics_csv(history: Sequence[Epoch], labels: Sequence[str]) -> str:
 
 
 def draw_curve(path: Path, history: Sequence[Epoch], labels: Sequence[str]) -> None:
-    """Draws losses above and validations below, over epochs, as PNG.
+    """Draws losses above and validations below, over epochs, as PNG; the best epoch is marked.
+
+    The topological loss, a sum over bars, has an axis of its own on the right: it can be hundreds of times
+    the other.
 
     Args:
         path: The file; its folder exists.
@@ -57,15 +60,20 @@ def draw_curve(path: Path, history: Sequence[Epoch], labels: Sequence[str]) -> N
     above, below = figure.subplots(2, sharex=True)
     numbers = [epoch.number for epoch in history]
     above.plot(numbers, [epoch.loss for epoch in history], color="black", label="supervised loss")
+    lines = above.lines[:]
     second = [epoch for epoch in history if epoch.phase == "topology"]
     if second:
+        right = above.twinx()
         losses = [epoch.topological_loss for epoch in second]
-        above.plot([epoch.number for epoch in second], losses, color="tab:orange", label="topological loss")
+        orange = {"color": "tab:orange", "label": "topological loss"}
+        lines += right.plot([epoch.number for epoch in second], losses, **orange)
+        right.set_ylabel("topological loss, unweighted", color="tab:orange")
+        right.set_ylim(bottom=0)
         for axes in (above, below):
             axes.axvline(second[0].number - 0.5, color="grey", linewidth=0.8, linestyle=":")
-    above.set_ylabel("loss of training")
+    above.set_ylabel("supervised loss")
     above.set_ylim(bottom=0)
-    above.legend()
+    above.legend(handles=lines)
     validated = [epoch for epoch in history if epoch.validated]
     places = [epoch.number for epoch in validated]
     for index, label in enumerate(labels):
@@ -73,6 +81,11 @@ def draw_curve(path: Path, history: Sequence[Epoch], labels: Sequence[str]) -> N
         below.plot(places, [epoch.dice[index] for epoch in validated], marker=".", label=name)
     rights = [epoch.right for epoch in validated]
     below.plot(places, rights, marker=".", color="black", linestyle="--", label="topologically right")
+    if validated:
+        best = max(validated, key=lambda epoch: epoch.best).number  # the first with the last best score
+        for axes in (above, below):
+            mark = axes.axvline(best, color="crimson", linewidth=1, zorder=0)
+        mark.set_label(f"best epoch, {best}")
     below.set_ylabel("validation")
     below.set_ylim(0, 1)
     below.set_xlabel("epoch")

@@ -17,7 +17,7 @@ from topofix.reporting import palette
 BINS = 20
 """At most so many bars in a histogram."""
 
-BETTI_ERRORS = ("0", "1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65 and more")
+BETTI_ERRORS = ("0", "1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65+")
 """Classes of a Betti error; a volume can have hundreds of defects, and most cases have one or two."""
 
 BEFORE, AFTER = palette.REMOVED, palette.ADDED
@@ -72,7 +72,7 @@ def histogram(title: str, unit: str, values: Sequence[float], highest: float | N
         hovertemplate=f"%{{customdata}} {unit}, cases: %{{y}}<extra></extra>",
     )
     ends = f"from {min(values):.4g} to {max(values):.4g}, median {float(np.median(values)):.4g}"
-    text = f"{axis} of {len(values)} cases: {ends}."
+    text = f"{axis} of {len(values)} case{'' if len(values) == 1 else 's'}: {ends}."
     shown = {"range": [float(edges[0]), float(edges[-1])]}
     return Distribution(
         title, text, _figure([trace], {"xaxis": _axis(axis) | shown, "yaxis": _cases(counts.tolist())})
@@ -118,7 +118,7 @@ def _figure(traces: Sequence[Any], layout: dict[str, Any]) -> dict[str, Any]:
 
 
 def _axis(title: str) -> dict[str, Any]:
-    return {"title": {"text": title}, "automargin": True}
+    return {"title": {"text": title, "standoff": 8}, "automargin": True}
 
 
 def _cases(counts: Sequence[int]) -> dict[str, Any]:

@@ -24,11 +24,22 @@ def epoch_line(epoch: "Epoch") -> str:
     if epoch.validated:
         scores = " ".join(f"{score:.3f}" for score in epoch.dice)
         parts.append(f"validation Dice {scores}, right {100 * epoch.right:.0f} %")
-    return ", ".join([*parts, f"{epoch.seconds:.0f} s, {epoch.remaining:.0f} s left"])
+    return ", ".join([*parts, duration(epoch.seconds), f"{duration(epoch.remaining)} left"])
+
+
+def duration(seconds: float) -> str:
+    """A time in seconds, from ten minutes on in hours, minutes and seconds.
+
+    Example:
+        >>> duration(61.4), duration(36061.4)
+        ('61 s', '10:01:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{round(seconds)} s" if minutes < 10 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def epoch_table(epochs: Sequence["Epoch"]) -> Table:
-    """The latest epochs, the one under way last."""
+    """The latest epochs, the one under way last; scores stand where an epoch has a validation of its own."""
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     for name in ("epoch", "batches", "phase", "loss", "topological", "Dice per label", "right", "left"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -39,9 +50,9 @@ def epoch_table(epochs: Sequence["Epoch"]) -> Table:
             epoch.phase,
             f"{epoch.loss:.4f}",
             f"{epoch.topological_loss:.4f}" if epoch.phase == "topology" else "",
-            " ".join(f"{score:.3f}" for score in epoch.dice),
-            f"{100 * epoch.right:.0f} %" if epoch.dice else "",
-            f"{epoch.remaining:.0f} s",
+            " ".join(f"{score:.3f}" for score in epoch.dice) if epoch.validated else "",
+            f"{100 * epoch.right:.0f} %" if epoch.validated else "",
+            duration(epoch.remaining),
             style=None if epoch.finished else "bold",
         )
     return table

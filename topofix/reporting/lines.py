@@ -21,7 +21,8 @@ def one_line(record: Record) -> str:
     outcome = record.outcome.name.lower().replace("_", " ") + (" before" if record.skipped else "")
     parts = [outcome, *_topology(record)]
     if record.command == "refine":
-        parts.append(f"{record.voxels_changed} voxels ({_amount(record)}) changed")
+        voxels = "1 voxel" if record.voxels_changed == 1 else f"{record.voxels_changed} voxels"
+        parts.append(f"{voxels} ({_amount(record)}) changed")
     if record.model:
         parts.append(f"model {record.model}")
     if "segmentation" in record.outputs:

@@ -1,8 +1,8 @@
 """A scan in grey with its labels before and after, what was removed and added, and a number at each feature.
 
 The slices where most changed and those that hold a corrected feature are drawn, in the order in which they
-lie, all cut to the same window around the labels. Axes are those of the array, in mm from the middle of its
-first voxel: its rows run down and its columns to the right, whichever way the patient lay.
+lie, all cut to the same window around the labels. They lie as in every picture (`views`), with the letters of
+the patient's sides at their axes, which are those of the array, in mm from the middle of its first voxel.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy as np
 
 from topofix.records import ChangeRow
 from topofix.reporting.canvas import FileType, drawing, saved, shown
+from topofix.reporting.changes import happened
 from topofix.reporting.figures import FEATURES
 from topofix.reporting.lines import betti_text
 from topofix.reporting.palette import ADDED, RELABELLED, REMOVED, label_colour
@@ -22,7 +23,10 @@ MOST_SLICES = 6
 """In one figure."""
 
 MOST_FEATURES = 20
-"""Rows of the table; as many are numbered in the image."""
+"""Rows of the table; as many are numbered in the image, features before mere shape, and the largest."""
+
+_MOST_BESIDE = 4
+"""Entries of the legend in one line, if their texts are short enough."""
 
 _BESIDE, _BELOW = 0.6, 0.6  # inches that a panel's numbers take up on its left, and below and above
 _COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2}  # of panels, by their number; three for more
@@ -42,7 +46,8 @@ def draw_overlay(scene: Scene, kind: FileType = "png", most: int = MOST_SLICES) 
     indices = chosen_slices(scene, most)
     features = [row for row in scene.record.changes if _slice(scene, row) in indices]
     elsewhere = len(scene.record.changes) - len(features)
-    numbered = features[:MOST_FEATURES]
+    largest = sorted(features, key=lambda row: (row.dimension is None, -row.voxels))[:MOST_FEATURES]
+    numbered = [row for row in features if row in largest]
     window = window_of(scene, numbered)
     panels = [cut_panel(scene, index, window, numbered) for index in indices]
     with drawing():
@@ -102,7 +107,7 @@ def _drawn(
         axes.set_title("\n".join(heading), loc="left")
     for axes in every[len(panels) :]:
         axes.set_axis_off()
-    _legend(bands[0], scene, panels)
+    _legend(bands[0], scene, panels, width)
     if features:
         _table(bands[1], scene, features, more, elsewhere)
     return figure
@@ -114,7 +119,7 @@ def _title(scene: Scene) -> list[str]:
     name = shown(scene.name) + ("" if scene.frame is None else f", frame {scene.frame}")
     outcome = record.outcome.name.lower().replace("_", " ")
     size = f"{record.voxels_changed * record.voxel_volume:.5g} {'mm²' if planar else 'mm³'}"
-    lines = [f"{name}: {outcome}; {record.voxels_changed:,} {_unit(scene)} ({size}) changed"]
+    lines = [f"{name}: {outcome}; {_counted(record.voxels_changed, scene)} ({size}) changed"]
     return lines + [
         f"{shown(part.region)}: Betti numbers {_counts(part.before, part.after)}"
         + (f", asked for {part.requested}" if part.requested else "")
@@ -131,18 +136,23 @@ def _unit(scene: Scene) -> str:
     return "pixels" if scene.image.ndim == 2 else "voxels"
 
 
+def _counted(count: int, scene: Scene) -> str:
+    """So many of them, in words."""
+    return f"{count:,} {_unit(scene).removesuffix('s') if count == 1 else _unit(scene)}"
+
+
 def _heading(scene: Scene, panel: Panel) -> list[str]:
     """Which slice, how much changed in it, and its Betti numbers where it has a prior; nothing in 2-D."""
     if panel.index is None:
         return []
     changed = np.count_nonzero(np.moveaxis(scene.before != scene.after, scene.slice_axis, 0)[panel.index])
-    lines = [f"slice {panel.index} of axis {scene.slice_axis}: {changed:,} voxels changed"]
+    lines = [f"slice {panel.index} of axis {scene.slice_axis}: {_counted(changed, scene)} changed"]
     parts = [part for part in scene.record.topology if part.slice == panel.index]
     return lines + [f"{shown(part.region)} {_counts(part.before, part.after)}" for part in parts]
 
 
-def _legend(figure: Any, scene: Scene, panels: Sequence[Panel]) -> None:
-    """What the colours and line styles mean, below the panels."""
+def _legend(figure: Any, scene: Scene, panels: Sequence[Panel], width: float) -> None:
+    """What the colours and line styles mean, below the panels, in as many columns as fit into the inches."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -158,7 +168,9 @@ def _legend(figure: Any, scene: Scene, panels: Sequence[Panel]) -> None:
         for value, name in sorted(scene.labels.items())
         if (scene.before == value).any() or (scene.after == value).any()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
+    longest = max(len(handle.get_label()) for handle in handles)
+    columns = max(1, min(len(handles), _MOST_BESIDE, int(width / (0.6 + 0.075 * longest))))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _table(figure: Any, scene: Scene, features: Sequence[ChangeRow], more: int, elsewhere: int) -> None:
@@ -168,7 +180,7 @@ def _table(figure: Any, scene: Scene, features: Sequence[ChangeRow], more: int, 
     cells = [
         [
             str(number),
-            row.kind,
+            happened(row),
             "shape only" if row.dimension is None else f"{row.dimension} ({names[row.dimension]})",
             shown(row.region),
             "" if scene.image.ndim == 2 else str(row.voxel[scene.slice_axis]),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from topofix.outcomes import UNMET, Outcome
 from topofix.records import ChangeRow, Record
+from topofix.reporting.changes import happened
 from topofix.reporting.figures import FEATURES
 from topofix.reporting.inline import embedded_json, plotly_script, policy, render, script, styles
 from topofix.reporting.lines import betti_text
@@ -28,7 +29,7 @@ SCRIPTS = ("case.js", "case_viewer.js", "case_barcodes.js", "case_surfaces.js", 
 _PRIOR = re.compile(r"(^|:)[\d*,\s-]+$")
 
 
-def case_page(scenes: Sequence[Scene], command: str) -> str:
+def case_page(scenes: Sequence[Scene], command: str, index: str | None = None) -> str:
     """One case as a page that opens from disk.
 
     Of paths only the last part is shown, so that folders named after a patient stay at home; but `command` is
@@ -38,6 +39,7 @@ def case_page(scenes: Sequence[Scene], command: str) -> str:
     Args:
         scenes: The refined image, or every frame of a series, in order.
         command: What to type to have all of it again.
+        index: Address of the page of all cases, from this one; None where there is none.
 
     Returns:
         HTML, with Plotly inside some 5 MB and the image.
@@ -51,8 +53,10 @@ def case_page(scenes: Sequence[Scene], command: str) -> str:
     parts = [part for record in records for part in record.topology]
     worst = _worst(records)
     labels = page_labels(scenes)
+    page = page_data(scenes, labels)
     return render(
         "case.html.j2",
+        index=index,
         name=scenes[0].name,
         outcome=worst.outcome,
         message=worst.message,
@@ -62,6 +66,7 @@ def case_page(scenes: Sequence[Scene], command: str) -> str:
         changes=[row for record in records for row in record.changes],
         planar=scenes[0].image.ndim == 2,
         cell="pixel" if scenes[0].image.ndim == 2 else "voxel",
+        place=f"Place (mm{', RAS' if page['frames'][0]['world'] else ''})",
         several=len(scenes) > 1,
         slice_axis=scenes[0].slice_axis,
         labels=labels,
@@ -71,7 +76,7 @@ def case_page(scenes: Sequence[Scene], command: str) -> str:
         betti_text=betti_text,
         record=_json(whole if len(whole) > 1 else whole[0]),
         command=visible(command),
-        data=embedded_json({**page_data(scenes, labels), "command": command}),
+        data=embedded_json({**page, "command": command}),
         style=styles("base.css", "case.css"),
         plotly=_plotly(),
         script=_script(),
@@ -99,7 +104,7 @@ def _json(value: object) -> str:
 def _facts(scenes: Sequence[Scene], records: Sequence[Record]) -> list[tuple[str, str]]:
     """Names and values, with units, of what belongs to the case as a whole."""
     first, record = scenes[0], records[0]
-    unit, cell = ("mm²", "pixels") if first.image.ndim == 2 else ("mm³", "voxels")
+    unit, cell = ("mm²", "pixel") if first.image.ndim == 2 else ("mm³", "voxel")
     volume = record.voxel_volume
     removed, added, changed = (
         sum(getattr(record, f"voxels_{kind}") for record in records)
@@ -114,21 +119,32 @@ def _facts(scenes: Sequence[Scene], records: Sequence[Record]) -> list[tuple[str
     stages = list(dict.fromkeys(stage for record in records for stage in record.stages))
     facts = [("Dice to the input", f"{_dice(scenes):.4f}")]
     facts += [
-        (name, f"{count:,} {cell}, {_amount(count * volume)} {unit}")
+        (name, f"{_counted(count, cell)}, {_amount(count * volume)} {unit}")
         for name, count in sizes.items()
         if count or name != "Given another label"
     ]
+    steps = _counted(sum(record.steps for record in records), "step")
     facts += [
-        ("Stages", f"{', '.join(stages)}; {sum(r.steps for r in records):,} steps" if stages else "none"),
+        ("Stages", f"{', '.join(stages)}; {steps}" if stages else "none"),
         ("Time", f"{sum(record.seconds for record in records):,.1f} s"),
-        ("Image", f"{' x '.join(map(str, first.image.shape))} {cell}"),
-        ("One " + cell.removesuffix("s"), f"{' x '.join(f'{mm:.3g}' for mm in first.spacing)} mm"),
+        ("Image", f"{' x '.join(map(str, first.image.shape))} {cell}s"),
+        (f"One {cell}", f"{' x '.join(f'{mm:.3g}' for mm in first.spacing)} mm"),
     ]
     if len(scenes) > 1:
         facts.append(("Frames", f"{len(scenes)}"))
     if record.model:
         facts.append(("Network", record.model))
     return facts
+
+
+def _counted(count: int, thing: str) -> str:
+    """A count and what is counted.
+
+    Example:
+        >>> _counted(1, "voxel"), _counted(1200, "step")
+        ('1 voxel', '1,200 steps')
+    """
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _amount(size: float) -> str:
@@ -149,7 +165,7 @@ def _dice(scenes: Sequence[Scene]) -> float:
 
 
 def _change_text(row: ChangeRow) -> str:
-    """What happened, in two words.
+    """What happened to what.
 
     Example:
         >>> _change_text(ChangeRow("wall", 4, 1, "added", 0.7, 0.2, (3, 5, 4), (0, 0, 0), 9, 2.5, "exact"))
@@ -158,7 +174,7 @@ def _change_text(row: ChangeRow) -> str:
     if row.dimension is None:
         return f"shape {row.kind}"
     names = FEATURES[len(row.voxel) if row.slice is None else 2]
-    return f"{names[row.dimension].removesuffix('s')} {row.kind}"
+    return f"{names[row.dimension].removesuffix('s')} {happened(row)}"
 
 
 def _seen(scene: Scene) -> Scene:

@@ -24,6 +24,9 @@ from topofix.topology.persistence import NEVER
 SHORTEST_BAR = 0.01
 """Shorter ones are counted, not drawn."""
 
+INVISIBLE = 0.001
+"""A bar that is shorter is not drawn even if it is asked for: it has less than a pixel."""
+
 MOST_BARS = 25
 """Drawn per dimension of one barcode, the longest, unless more are asked for; each is to be pointed at."""
 
@@ -96,6 +99,7 @@ def page_data(scenes: Sequence[Scene], labels: Sequence[Mapping[str, Any]]) -> d
                 "size": _size(scene, view),
                 "spacing": [scene.spacing[view.rows], scene.spacing[view.columns]],
                 "affine": scene.affine.tolist(),
+                "world": not np.array_equal(scene.affine, np.eye(4)),
                 "pictures": {
                     name: mosaics.mosaic(view.stack(grey)[:, ::step, ::step]).to_dict()
                     for name, grey in (
@@ -144,13 +148,14 @@ def _barcodes(scene: Scene) -> Iterator[dict[str, Any]]:
 def _bars(bars: Bars, requested: str | None) -> dict[str, Any]:
     """The longest bars as columns; voxels as flat indices, none for a death that never comes."""
     asked = asked_for(bars, requested)
-    long = bars.births - bars.deaths >= SHORTEST_BAR
+    lengths = bars.births - bars.deaths
+    long = lengths >= SHORTEST_BAR
     chosen: list[int] = []
     left_out = []
     for dimension in range(len(bars.shape)):
         own = np.flatnonzero(bars.barcode.dimension == dimension)
         most = max(MOST_BARS, min(int(asked[own].sum()), MOST_ASKED))
-        drawn = own[long[own] | asked[own]][:most]
+        drawn = own[long[own] | asked[own] & (lengths[own] >= INVISIBLE)][:most]
         chosen += drawn.tolist()
         left_out.append(len(own) - len(drawn))
     deaths = bars.barcode.death[chosen].tolist()

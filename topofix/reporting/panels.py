@@ -10,6 +10,7 @@ import numpy.typing as npt
 from topofix.records import ChangeRow
 from topofix.reporting.palette import ADDED, RELABELLED, REMOVED
 from topofix.reporting.scene import Labels, Scene
+from topofix.reporting.views import View, view_of
 
 MARGIN = 10.0
 """mm around the labels, or a quarter of their extent if that is more."""
@@ -29,17 +30,17 @@ class Panel:
 
     Attributes:
         index: The slice; None for a 2-D image.
-        axes: The two axes of the scan that run down and to the right.
+        view: Which axes of the scan are rows and columns, and from where to where they are drawn.
         image: (rows, columns).
         before: Its labels before, (rows, columns).
         after: The same after.
         corner: Indices of its first voxel.
         spacing: mm down and to the right.
-        features: Numbers of those that lie here, and their places in the scan's two axes.
+        features: Numbers of those that lie here, and their row and column in the scan.
     """
 
     index: int | None
-    axes: tuple[int, int]
+    view: View
     image: npt.NDArray[Any]
     before: Labels
     after: Labels
@@ -49,7 +50,7 @@ class Panel:
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom and top in mm."""
+        """First and last side of the columns, last and first side of the rows, in mm."""
         rows, columns = (self.sides(axis) for axis in (0, 1))
         return float(columns[0]), float(columns[-1]), float(rows[-1]), float(rows[0])
 
@@ -65,19 +66,17 @@ class Panel:
         return (np.arange(self.image.shape[axis] + 1) + self.corner[axis] - 0.5) * self.spacing[axis]
 
 
-def plane_axes(scene: Scene) -> tuple[int, int]:
-    """The two axes of an image or a slice: down and to the right."""
-    down, right = (
-        axis for axis in range(scene.image.ndim) if scene.image.ndim == 2 or axis != scene.slice_axis
-    )
-    return down, right
+def shown_as(scene: Scene) -> View:
+    """How an image or its slices lie on a screen."""
+    return view_of(scene.affine, scene.image.ndim, scene.slice_axis)
 
 
 def window_of(scene: Scene, features: Sequence[ChangeRow]) -> Window:
     """The labels before and after and the features, with a margin; everything without any of them."""
     labelled = (scene.before > 0) | (scene.after > 0)
     ranges = []
-    for axis in plane_axes(scene):
+    view = shown_as(scene)
+    for axis in (view.rows, view.columns):
         size, step = labelled.shape[axis], scene.spacing[axis]
         others = tuple(other for other in range(labelled.ndim) if other != axis)
         found = [*np.flatnonzero(labelled.any(others)).tolist(), *(row.voxel[axis] for row in features)]
@@ -96,19 +95,19 @@ def cut_panel(scene: Scene, index: int | None, window: Window, features: Sequenc
         window: Rows and columns, `window_of` them all.
         features: Those that are numbered from 1 on, on this slice or others.
     """
-    down, right = plane_axes(scene)
+    view = shown_as(scene)
     arrays: tuple[npt.NDArray[Any], ...] = (scene.image, scene.before, scene.after)
-    image, before, after = (
-        (array if index is None else np.take(array, index, scene.slice_axis))[window] for array in arrays
-    )
+    planes = (array if index is None else np.take(array, index, scene.slice_axis) for array in arrays)
+    turned = (plane.T if view.rows > view.columns else plane for plane in planes)
+    image, before, after = (plane[window] for plane in turned)
     places = tuple(
-        (number, (row.voxel[down], row.voxel[right]))
+        (number, (row.voxel[view.rows], row.voxel[view.columns]))
         for number, row in enumerate(features, 1)
         if index is None or row.voxel[scene.slice_axis] == index
     )
     corner = (window[0].start, window[1].start)
-    spacing = (scene.spacing[down], scene.spacing[right])
-    return Panel(index, (down, right), image, before, after, corner, spacing, places)
+    spacing = (scene.spacing[view.rows], scene.spacing[view.columns])
+    return Panel(index, view, image, before, after, corner, spacing, places)
 
 
 def grey_limits(panels: Sequence[Panel]) -> tuple[float, float]:
@@ -144,10 +143,13 @@ def draw_panel(axes: Any, panel: Panel, colours: Mapping[int, str], limits: tupl
             _contour(axes, labels == value, panel, colour, style)
     _mark(axes, panel)
     left, right, bottom, top = panel.extent
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top)
-    axes.set_xlabel(f"axis {panel.axes[1]} (mm)")
-    axes.set_ylabel(f"axis {panel.axes[0]} (mm)")
+    view = panel.view
+    axes.set_xlim(*((right, left) if view.flipped[1] else (left, right)))
+    axes.set_ylim(*((top, bottom) if view.flipped[0] else (bottom, top)))
+    above, on_right, below, on_left = view.sides or ("",) * 4
+    axes.locator_params(nbins=4)  # a number on an axis takes as long to draw as a contour
+    axes.set_xlabel(f"{on_left}   axis {view.columns} (mm)   {on_right}".strip())
+    axes.set_ylabel(f"{below}   axis {view.rows} (mm)   {above}".strip())
 
 
 def _contour(axes: Any, mask: npt.NDArray[np.bool_], panel: Panel, colour: str, style: str) -> None:

@@ -1,6 +1,6 @@
 """What pictures of a case are drawn from: its Record, and the arrays that the run had in hand anyway."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ class Scene:
         spacing: mm per axis.
         affine: (4, 4) from voxels to RAS mm.
         slice_axis: The axis that a volume is shown along; 0 for a 2-D image, which has no slices.
-        bars_before: A barcode per region and slice that a prior speaks of, before.
+        bars_before: A barcode per region and slice that a prior speaks of, before; it may be computed when it
+            is first looked at.
         bars_after: The same after, in the same order.
         frame: Index in time; None for an image of its own.
     """
@@ -41,6 +42,6 @@ class Scene:
     spacing: tuple[float, ...]
     affine: npt.NDArray[np.float64]
     slice_axis: int
-    bars_before: tuple[Bars, ...]
-    bars_after: tuple[Bars, ...]
+    bars_before: Sequence[Bars]
+    bars_after: Sequence[Bars]
     frame: int | None = None

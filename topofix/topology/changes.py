@@ -53,6 +53,7 @@ class Change:
         voxels: Voxels of the connected piece that flipped. Where it did several things, each voxel counts for
             the nearest place, and at one place for the first of them, which leaves none for the others. So
             the rows of a region add up to all that flipped in it.
+        gained: Whether the region gained these voxels; otherwise it lost them.
     """
 
     region: tuple[int, ...]
@@ -62,6 +63,7 @@ class Change:
     death: float | None
     voxel: tuple[int, ...]
     voxels: int
+    gained: bool
 
 
 def explain(
@@ -119,10 +121,12 @@ def _changes_of_region(
         for k, (birth, death) in enumerate(ends):
             kind: Literal["removed", "added"] = "removed" if features.removed[k] else "added"
             voxel = tuple(positions[k].tolist())
-            rows.append(Change(region, int(features.dimension[k]), kind, birth, death, voxel, shares[k]))
+            gained, dimension = bool(new[voxel]), int(features.dimension[k])
+            rows.append(Change(region, dimension, kind, birth, death, voxel, shares[k], gained))
         rows.sort(key=lambda row: (row.dimension, row.voxel))
     for piece, voxel in _shapes(pieces, features.place):
-        rows.append(Change(region, None, "changed", None, None, voxel, int(sizes[piece])))
+        gained = bool(new[voxel])
+        rows.append(Change(region, None, "changed", None, None, voxel, int(sizes[piece]), gained))
     return rows
 
 

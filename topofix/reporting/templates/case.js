@@ -47,4 +47,5 @@ function millimetres(voxel) {
   );
 }
 
-const inMillimetres = (voxel) => `${millimetres(voxel).map((mm) => mm.toFixed(1)).join(", ")} mm (RAS)`;
+const inMillimetres = (voxel) =>
+  `${millimetres(voxel).map((mm) => mm.toFixed(1)).join(", ")} mm${frame().world ? " (RAS)" : ""}`;

@@ -23,6 +23,9 @@ function voxelOf(flat, { shape, slice }) {
 
 const feature = (code, dimension) => data.features[code.shape.length][dimension].replace(/s$/, "");
 
+const counted = (code, dimension, count) =>
+  `${count.toLocaleString("en")} ${feature(code, dimension)}${count === 1 ? "" : "s"}`;
+
 let waiting = 0;
 
 function showBarcodesSoon() { // many slices may go by while a key is held
@@ -62,10 +65,10 @@ function showBarcodes() {
       note.className = "left-out muted";
       one(`#${side}`).append(note);
     }
-    const names = data.features[code.shape.length];
-    const counts = few?.map((count, k) => `${count.toLocaleString("en")} ${names[k]}`);
-    note.textContent = few ? `Not drawn, as shorter: ${counts.join(", ")}.` : "";
-    note.hidden = !few;
+    const nothing = code[side].dimension.length ? "" : "There is no bar to draw. ";
+    const counts = few?.map((count, k) => counted(code, k, count));
+    note.textContent = nothing + (few ? `Not drawn, as shorter: ${counts.join(", ")}.` : "");
+    note.hidden = !few && !nothing;
   }
 }
 
@@ -75,7 +78,7 @@ function inWords(code, side) {
     const own = barsOf(bars, dimension);
     if (!own.length) return `no ${name}`;
     const longest = own[0];
-    return `${own.length} ${name}, the longest from ${bars.birth[longest]} to ${bars.death[longest]}`;
+    return `${counted(code, dimension, own.length)}, the longest from ${bars.birth[longest]} to ${bars.death[longest]}`;
   });
   return `Barcode ${side}, filtration value from 1 to 0: ${counts.join("; ")}`;
 }

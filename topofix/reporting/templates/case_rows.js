@@ -1,23 +1,24 @@
 // Rows that lead to places, the command to copy, and the start of it all.
 
-function choose(button) {
+function choose(button, show) {
   all("tr.chosen").forEach((row) => row.classList.remove("chosen"));
   button.closest("tr").classList.add("chosen");
-  viewer.scrollIntoView({ block: "nearest" });
+  show();
+  viewer.scrollIntoView({ block: "nearest" }); // at last: barcodes of other heights move it
 }
 
 function prepareRows() {
   all("[data-row]").forEach((button) => button.addEventListener("click", () => {
-    choose(button);
-    markChange(data.changes[button.dataset.row]);
+    choose(button, () => markChange(data.changes[button.dataset.row]));
   }));
   all("[data-part]").forEach((button) => button.addEventListener("click", () => {
     const part = data.parts[button.dataset.part];
-    choose(button);
-    setFrame(part.frame);
-    selectRegion(part.region);
-    setSlice(part.slice);
-    showBarcodes();
+    choose(button, () => {
+      setFrame(part.frame);
+      selectRegion(part.region);
+      setSlice(part.slice);
+      showBarcodes();
+    });
   }));
   one("#copy").addEventListener("click", async () => {
     const done = one("#copied");

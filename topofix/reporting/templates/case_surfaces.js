@@ -30,7 +30,11 @@ function showSurfaces() {
   for (const side of ["before", "after"]) {
     const plot = one(`#surface-${side} .plot`);
     const named = surfaces[side].map(({ label }) => data.labels.find(({ value }) => value === label).name);
-    plot.setAttribute("aria-label", `Surface ${side}: ${named.join(", ") || "nothing"}`);
+    const box = one(`#surface-${side}`);
+    box.hidden = !named.length;
+    box.previousElementSibling.hidden = Boolean(named.length);
+    if (!named.length) continue; // and there is nothing to turn
+    plot.setAttribute("aria-label", `Surface ${side}: ${named.join(", ")}`);
     Plotly.react(plot, surfaceTraces(surfaces[side]), surfaceLayout(surfaces.extent, cameraOf(side)), {
       displayModeBar: false,
       responsive: true,
@@ -43,7 +47,7 @@ function showSurfaces() {
       plot.on("plotly_relayouting", follow);
       plot.on("plotly_relayout", follow);
       plot.addEventListener("wheel", () => setTimeout(follow, 50)); // Plotly zooms a little later
-      one(`#surface-${side}`).addEventListener("keydown", onSurfaceKey);
+      box.addEventListener("keydown", onSurfaceKey);
     }
   }
 }
@@ -91,6 +95,8 @@ function surfaceLayout(extent, camera) {
 // Where a side is looked at from; Plotly's layout lags behind.
 const cameraOf = (side) => one(`#surface-${side} .plot`)._fullLayout?.scene._scene.getCamera() ?? startingCamera();
 
+const drawn = (side) => !one(`#surface-${side}`).hidden;
+
 // Sets the camera of both sides, or of the side that is not turned by hand; of many in a row the last counts.
 async function turn(camera, from) {
   wanted = camera;
@@ -100,7 +106,7 @@ async function turn(camera, from) {
     const next = { "scene.camera": wanted };
     wanted = null;
     for (const side of ["before", "after"]) {
-      if (side !== from) await Plotly.relayout(one(`#surface-${side} .plot`), next);
+      if (side !== from && drawn(side)) await Plotly.relayout(one(`#surface-${side} .plot`), next);
     }
   }
   turning = null;
@@ -110,7 +116,7 @@ function onSurfaceKey(event) {
   const turns = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, 0.2], ArrowDown: [0, -0.2] };
   if (!(event.key in turns)) return;
   event.preventDefault();
-  const { eye, center } = cameraOf("before");
+  const { eye, center } = cameraOf(drawn("before") ? "before" : "after");
   const { x, y, z } = eye;
   const [far, around] = [Math.hypot(x, y, z), Math.atan2(y, x) + turns[event.key][0]];
   const up = clamp(Math.asin(z / far) + turns[event.key][1], -1.5, 1.5);

@@ -28,6 +28,7 @@
       heading.removeAttribute("aria-sort");
     }
     sorting.heading?.setAttribute("aria-sort", sorting.descending ? "descending" : "ascending");
+    history.replaceState({ column, descending: sorting.descending }, ""); // for who comes back
   }
 
   function filter() {
@@ -140,7 +141,15 @@
     });
   }
 
-  filter(); // a browser that goes back keeps what was typed
+  // Who comes back from a case finds the table as it was: the browser has filled the form again by now.
+  addEventListener("pageshow", () => {
+    if (history.state) {
+      sorting.heading = headings[history.state.column] ?? null;
+      sorting.descending = history.state.descending;
+      sort();
+    }
+    filter();
+  });
   // Plotly takes a second to start, and the table is there before: two frames are enough to see it.
   requestAnimationFrame(() => setTimeout(start));
 })();
