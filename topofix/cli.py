@@ -498,14 +498,16 @@ def train(
     ] = None,
     loss: Annotated[LossName, typer.Option(help="Supervised loss.")] = TRAINING.loss,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many on labels.")] = TRAINING.epochs,
-    batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = TRAINING.batch_size,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Patches, or whole images, per step.")
+    ] = TRAINING.batch_size,
     learning_rate: Annotated[float, typer.Option(help="AdamW's highest.")] = TRAINING.learning_rate,
     patience: Annotated[
         int, typer.Option(min=1, help="Stop after so many epochs without a better validation.")
     ] = TRAINING.patience,
-    augment: Annotated[bool, typer.Option(help="Random flips, rotations, scalings, bends, grey values, k-space.")] = (
-        TRAINING.augment
-    ),
+    augment: Annotated[
+        bool, typer.Option(help="Random flips, rotations, scalings, bends, grey values, k-space.")
+    ] = (TRAINING.augment),
     betti: Betti = None,
     betti_csv: BettiCsv = None,
     prior: PriorToml = None,
@@ -519,7 +521,8 @@ def train(
     topology_epochs: Annotated[
         int,
         typer.Option(
-            help="At most so many more, with unlabelled batches in turn.", rich_help_panel=TOPOLOGY_PANEL
+            help="At most so many more, with unlabelled batches in turn; 0 for none.",
+            rich_help_panel=TOPOLOGY_PANEL,
         ),
     ] = TRAINING.topology_epochs,
     topology_learning_rate: Annotated[
@@ -554,11 +557,8 @@ def train(
             raise InvalidOption(f"--labels: expected a name of its own for every label, got '{labels}'")
         steps = numbers_of(spacing, float, "--spacing", dimensions)
         sides = numbers_of(patch_size, int, "--patch-size", dimensions)
-        request = (
-            None
-            if (betti, betti_csv, prior) == (None, None, None)
-            else prior_request(betti, betti_csv, prior)
-        )
+        asked = (betti, betti_csv, prior) != (None, None, None)
+        request = prior_request(betti, betti_csv, prior) if asked else None
         options = TrainingOptions(
             loss=loss,
             epochs=epochs,

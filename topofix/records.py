@@ -48,7 +48,7 @@ class TrainingOptions:
         learning_rate: AdamW's highest; it rises over the first epochs and falls to zero along a half cosine.
         patience: Stop after this many epochs without a better validation.
         validate_every: Epochs between validations.
-        augment: Random flips, rotations, scalings, elastic and intensity changes.
+        augment: Random flips, rotations, scalings, bends, changes of grey values and of k-space.
         topology_weight: lambda of Eq. 6.
         topology_epochs: At most this many further passes over the labelled cases, each of whose batches is
             followed by unlabelled ones.

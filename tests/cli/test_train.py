@@ -257,12 +257,6 @@ BAD = {
         1,
         r"data: expected voxels of every label in the cases to train on, found none of c \(3\)",
     ),
-    "too high a rate": (
-        as_it_is,
-        ["data", "-o", "net.safetensors", "--learning-rate", "1e37", "--quiet"],
-        1,
-        r"--learning-rate: .* in epoch 1 at the rate 1e\+37; there is no good epoch before it",
-    ),
     "two priors": (
         unlabelled,
         ["data", "-o", "net.safetensors", "--betti", "1,0", "--betti-csv", "priors.csv"],
@@ -291,6 +285,15 @@ def test_what_cannot_be_done_is_one_sentence_and_no_file(
     (line,) = result.stderr.splitlines()
     assert re.search(says, line), line
     assert files_in() == before
+
+
+def test_a_learning_rate_that_is_too_high_is_one_sentence_and_no_network(train, data, tmp_path):
+    result = train(data, "-o", tmp_path / "net.safetensors", "--learning-rate", 1e37)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    says = r"topofix: --learning-rate: .* in epoch 1 at the rate 1e\+37; there is no good epoch before it"
+    assert re.match(says, line), line
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_images_cannot_train_a_network_for_volumes(run, small_networks, data, files_in, tmp_path):

@@ -104,6 +104,15 @@ def case(seed, drawn=True, prior=None):
     priors = {None: Prior.parse(prior)} if prior else {}
     return make_case(str(seed), image, label if drawn else None, (1.0, 1.0), ((0, 1), ()), config, priors)
 
+def gradient(world):
+    line = torch.nn.Linear(1, 1)
+    network = world.join(line)
+    with world.adding(network):
+        for _ in range(1 + world.rank):  # they need not add equally often
+            network(torch.ones(1, 1)).sum().backward()
+    network(torch.ones(1, 1)).sum().backward()
+    return line.weight.grad.item()
+
 labelled, held_back = [case(seed) for seed in range(5)], [case(seed, prior="1,0") for seed in range(9, 12)]
 free = [case(19, drawn=False, prior="*,*"), case(20, drawn=False, prior="1,0")]
 options = TrainingOptions(epochs=2, topology_epochs=2, batch_size=2, learning_rate=1e-2, validate_every=1)
@@ -111,14 +120,8 @@ with joined(torch.device("cpu")) as (world, device):
     states, cases = [], [*labelled, *free]
     result = train(cases, held_back, config, options, device, on_epoch=states.append, world=world)
     weights = {k: v for k, v in states[-1].under("network/").items() if isinstance(v, torch.nn.Parameter)}
-    line = torch.nn.Linear(1, 1)
-    network = world.join(line)
-    with world.adding(network):
-        for _ in range(1 + world.rank):  # they need not add equally often
-            network(torch.ones(1, 1)).sum().backward()
-    network(torch.ones(1, 1)).sum().backward()
     found = {
-        "gradient": line.weight.grad.item(),
+        "gradient": gradient(world),
         "size": world.size,
         "sum": world.total(torch.tensor([world.rank + 1.0])).item(),
         "weights": [v.double().sum().item() for v in weights.values()],
