@@ -194,3 +194,46 @@ def test_what_is_limited_on_the_command_line_is_limited_here():
     result = refine(broken(), "1,0,0", refinement=limits)
     assert result.record.outcome is Outcome.STOPPED_BY_MAX_CHANGE
     np.testing.assert_array_equal(result.labels, broken() > 0.5)
+
+
+class OnDisk:
+    """Stands for the voxels of a nibabel image that nobody has read yet."""
+
+    def __init__(self, shape):
+        self.shape, self.ndim, self.dtype = shape, len(shape), np.dtype(np.float32)
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("voxels were read")
+
+
+def of_simpleitk(components: int) -> SimpleITK.Image:
+    return SimpleITK.Image([4, 5, 6], SimpleITK.sitkVectorFloat32, components)
+
+
+@pytest.mark.parametrize(
+    ("image", "most"),
+    [
+        (np.full((4, 5, 6), 0.2), 119),
+        (torch.full((2, 4, 5, 6), 0.5), 239),
+        (nib.Nifti1Image(np.full((4, 5, 6), 0.2), np.eye(4)), 119),
+        (SimpleITK.GetImageFromArray(np.full((4, 5, 6), 0.2)), 119),
+        (of_simpleitk(3), 359),
+    ],
+    ids=["array", "tensor", "nibabel", "SimpleITK", "components"],
+)
+def test_an_image_in_memory_is_limited_too(image, most):
+    options = CaseOptions(input_type="probabilities", max_voxels=most)
+    sentence = (
+        f"image: expected at most {most} voxels, got {most + 1}; max_voxels among the options allows more"
+    )
+    with pytest.raises(InvalidArray, match=f"^{sentence}$"):
+        refine(image, "1,0,0", options=options)
+
+
+def test_an_image_on_the_disk_is_not_read_to_be_counted():
+    large = nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4))
+    large._dataobj = OnDisk((4000, 4000, 4000))
+    with pytest.raises(InvalidArray, match="image: expected at most 268435456 voxels, got 64000000000; "):
+        refine(large, "1,0,0")
+    with pytest.raises(InvalidArray, match="frozen: expected at most 268435456 voxels, got 64000000000; "):
+        refine(broken(), "1,0,0", frozen=large)

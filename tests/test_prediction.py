@@ -1,20 +1,23 @@
 """From a volume to logits: which network is chosen, how a probability map is read, what is refused."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from files import save
 from hypothesis import given
 from hypothesis import strategies as st
 
 from topofix import __version__
-from topofix.errors import InvalidArray, InvalidCheckpoint, InvalidOption, InvalidPrior
+from topofix.errors import InvalidArray, InvalidCheckpoint, InvalidOption, InvalidPrior, UnreadableFile
 from topofix.imaging.volumes import Volume
 from topofix.learning import network as networks
 from topofix.learning.network import NetworkConfig
-from topofix.prediction import choose_model, choose_slice_axis, label_map, predict_volume
+from topofix.measurement import measure
+from topofix.prediction import choose_model, choose_slice_axis, label_map, predict_file, predict_volume
 from topofix.records import CaseOptions
 from topofix.request import PriorRequest
 from topofix.topology.priors import Prior
@@ -218,3 +221,48 @@ def test_label_maps_hold_as_many_labels_as_there_are():
     assert label_map(logits).tolist() == [[257, 0], [0, 3]]
     assert label_map(logits).dtype == np.uint16
     assert label_map(logits[:256]).dtype == np.uint8
+
+
+def test_an_image_is_limited_whatever_it_holds(tmp_path):
+    save(tmp_path / "scan.nii", np.ones((4, 5, 6), np.uint8))
+    np.savez(tmp_path / "map.npz", probabilities=np.full((2, 6, 5, 4), 0.5, np.float32))
+    save(tmp_path / "place.nii", np.zeros((4, 5, 6)))
+    save(tmp_path / "small.nii", np.full((4, 5, 5), 0.5))
+    for kind, name, most, found in (
+        ("image", "scan.nii", 119, 120),
+        ("labels", "scan.nii", 119, 120),
+        ("probabilities", "scan.nii", 119, 120),
+        ("probabilities", "map.npz", 239, 240),
+    ):
+        options = CaseOptions(input_type=kind, max_voxels=most)
+        sentence = (
+            f"{name}: expected at most {most} voxels, found {found} in its header; --max-voxels allows more"
+        )
+        with pytest.raises(UnreadableFile, match=re.escape(sentence)):
+            predict_file(tmp_path / name, replace(options, like=str(tmp_path / "place.nii")))
+        with pytest.raises(UnreadableFile, match=re.escape(sentence)):
+            measure(tmp_path / name, options=replace(options, like=str(tmp_path / "place.nii")))
+    options = CaseOptions(input_type="probabilities", like=str(tmp_path / "scan.nii"), max_voxels=119)
+    with pytest.raises(UnreadableFile, match=r"scan\.nii: expected at most 119 voxels"):
+        predict_file(tmp_path / "small.nii", options)
+
+
+@pytest.mark.parametrize(("model", "spacing"), [("heart-2d", (1e6, 1e6, 5.0)), ("liver-3d", (9.0, 9.0, 1e9))])
+def test_voxels_so_long_that_a_model_would_need_too_many_are_refused(files, model, spacing):
+    volume = scan((16, 17, 4), spacing)
+    options = CaseOptions(model=str(files[model]), device="cpu")
+    with pytest.raises(
+        InvalidArray,
+        match=r"^scan\.nii: expected at most 268435456 voxels on the model's grid, found \d+ for a "
+        r"spacing of \(.*\) mm; --max-voxels allows more$",
+    ):
+        predict_volume(volume, options)
+
+
+def test_the_slices_of_a_stack_count_on_a_models_grid(files):
+    options = CaseOptions(model=str(files["heart-2d"]), device="cpu", max_voxels=16 * 16 * 3 - 1)
+    with pytest.raises(
+        InvalidArray, match=r"on the model's grid, found 768 for a spacing of \(2\.0, 2\.0, 9\.0\)"
+    ):
+        predict_volume(scan((8, 8, 3), (2.0, 2.0, 9.0)), options)
+    predict_volume(scan((8, 8, 3), (2.0, 2.0, 9.0)), replace(options, max_voxels=16 * 16 * 3))

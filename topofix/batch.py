@@ -8,8 +8,9 @@ waiting ---> in hand ---> done
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 
+from topofix.errors import TopofixError
 from topofix.jobs import Job
 from topofix.tasks import Result, Task, attempt, failed
 from topofix.workers import Team, stop_now
@@ -31,6 +32,9 @@ def run(
         task: The work.
         team: Who does it.
         stopped: Asked now and then; once it says so, cases in hand are finished and no others begun.
+
+    Raises:
+        TopofixError: There is nobody left to do the work.
     """
     waiting, suspects = deque(jobs), deque[Job]()
     in_hand: dict[Future[Result], Job] = {}
@@ -53,15 +57,18 @@ def run(
             except BrokenExecutor:
                 broken = True
             done, _ = wait(in_hand, POLL, FIRST_COMPLETED)
-            if broken or any(isinstance(_error(future), BrokenExecutor) for future in done):
+            if broken or any(isinstance(future.exception(), BrokenExecutor) for future in done):
                 stop_now()  # the workers that are left, else a case could have two
                 done, _ = wait(in_hand)
                 executor.shutdown(wait=False)
                 executor = team.executor()
             for future in done:
                 job = in_hand.pop(future)
-                if _error(future) is None:
+                error = future.exception()
+                if error is None:
                     yield job, future.result()
+                elif isinstance(error, TopofixError):
+                    raise error
                 elif future is on_trial:
                     yield job, failed(task, job, "its worker died, most likely for want of memory")
                 else:
@@ -70,11 +77,6 @@ def run(
         executor.shutdown(wait=False, cancel_futures=True)
         raise
     executor.shutdown()
-
-
-def _error(future: Future[Result]) -> BaseException | None:
-    """What became of a worker; a case that goes wrong has a result."""
-    return CancelledError() if future.cancelled() else future.exception()
 
 
 def _room(in_hand: dict[Future[Result], Job], team: Team) -> bool:

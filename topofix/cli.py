@@ -1,7 +1,7 @@
 """The command line: parse, call, print.
 
 Heavy packages are imported inside the commands, so that `topofix --help` answers at once. What several
-commands take stands in `options`, and is made sense of in `typed`; only this file and `terminal` print or exit.
+commands take stands in `options`, what it means in `typed`; only this file and `terminal` print or exit.
 """
 
 import sys
@@ -507,7 +507,7 @@ def train(
     ] = TRAINING.patience,
     augment: Annotated[
         bool, typer.Option(help="Random flips, rotations, scalings, bends, grey values, k-space.")
-    ] = (TRAINING.augment),
+    ] = TRAINING.augment,
     betti: Betti = None,
     betti_csv: BettiCsv = None,
     prior: PriorToml = None,

@@ -105,10 +105,11 @@ class Summary:
         try:
             self.csv.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.csv.with_name(f".{self.csv.name}.lock")) as lock:  # two runs, one folder
-                # The one that says whose they are comes first: should it be the last that happens, it is said.
-                write_text(self.json, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
-                write_text(self.csv, _table(self._rows))
-                Path(lock.lock_file).unlink(missing_ok=True)
+                try:  # first what says whose the table is, should that be the last that happens
+                    write_text(self.json, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+                    write_text(self.csv, _table(self._rows))
+                finally:
+                    Path(lock.lock_file).unlink(missing_ok=True)
         except OSError as error:
             raise UnwritableFile(f"{self.csv}: expected a folder that can be written to ({error})") from error
 

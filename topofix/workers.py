@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,8 @@ CASES_EACH = 4
 
 LOCAL = "local"
 """The scheduler that is started here."""
+
+LOST = "--scheduler: expected it to stay within reach, lost it; the same command does the cases that are left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +141,28 @@ class Elsewhere(Executor):
         self._client = client
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Hands out work; a second try of the same is work anew."""
+        """Hands out work; a second try of the same is work anew.
+
+        Raises:
+            InvalidOption: The scheduler is gone; the work that it had in hand ends in the same.
+        """
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
 
         def hand_on(remote: Any) -> None:
             try:
                 future.set_result(remote.result())
+            except CancelledError:  # by nobody
+                future.set_exception(InvalidOption(LOST))
             except Exception as error:
                 future.set_exception(error)
 
-        self._client.submit(fn, *args, pure=False, **kwargs).add_done_callback(hand_on)
+        try:
+            self._client.submit(fn, *args, pure=False, **kwargs).add_done_callback(hand_on)
+        except Exception as error:
+            if self._client.status == "running":
+                raise
+            raise InvalidOption(LOST) from error
         return future
 
 
@@ -231,7 +244,8 @@ def _cluster(address: str, count: int) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a case that fails has its Record
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a case that fails has its Record
     if address == LOCAL:
         env = {"OMP_NUM_THREADS": str(max(1, cores() // count))}
         begin = partial(

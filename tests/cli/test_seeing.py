@@ -1,6 +1,7 @@
 """What `refine` and `barcode` draw when asked: files in their places, nothing half, nothing unasked for."""
 
 import io
+import json
 import re
 import sys
 
@@ -110,7 +111,11 @@ def test_what_exists_is_not_replaced(run, maps, tmp_path):
             *("--figure", "bars.jpg"),
             "--figure: expected a folder, or for one case a .png or .svg or .pdf file, got 'bars.jpg'",
         ),
-        ("--surface", "a.obj", "--surface: expected a folder, or for one case a .stl or .ply file, got 'a.obj'"),
+        (
+            "--surface",
+            "a.obj",
+            "--surface: expected a folder, or for one case a .stl or .ply file, got 'a.obj'",
+        ),
         ("--report", "page.pdf", "--report: expected"),
     ],
 )
@@ -145,6 +150,18 @@ def test_a_picture_has_no_surface(run, save, tmp_path):
     assert result.exit_code == 1
     assert "flat.nii.gz: expected a volume for --surface, found a 2-D image" in result.stderr
     assert files(tmp_path) == {"flat.nii.gz"}
+
+
+def test_an_empty_result_is_written_without_a_surface(run, save, tmp_path):
+    path = save(tmp_path / "faint.nii.gz", np.full((8, 9, 10), 0.1, np.float32))
+    out = tmp_path / "out"
+    arguments = ("-o", out / "r.nii.gz", "--surface", out / "r.stl", "--overlay", out / "o.png", "--json")
+    result = run("refine", path, "--input-type", "probabilities", "--betti", "0,0,0", *arguments)
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["message"].endswith("No surface was written: the result has no foreground.")
+    assert set(record["outputs"]) == {"segmentation", "overlay", "record"}
+    assert files(out) == {"r.nii.gz", "r.json", "o.png"}
 
 
 def test_a_missing_package_says_what_installs_it(run, maps, tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
-"""A cohort of small maps, topofix at work on it as a process of its own, and what must hold of what it leaves.
+"""A cohort of small maps, topofix at work on it as a process of its own, and what it must leave.
 
-Each command has a session of its own, so that it can be killed with all that it has started. It is forked from
-a process that has imported everything, which saves seconds; only where it is to be killed while it starts is
-it started as people start it.
+Each command has a session of its own, so that it can be killed with all that it has started. It is forked
+from a process that has imported everything, which saves seconds; only where it is to be killed while it
+starts is it started as people start it.
 """
 
 import atexit
@@ -35,8 +35,8 @@ from topofix.imaging.volumes import Volume, read, write
 FULL = os.environ.get("TOPOFIX_FAULTS") == "full"
 """All of it, for `make test-faults`; else a few of each kind."""
 
-_METHOD = () if FULL else ("--method", "exact")  # which imports less
-REFINE = ("refine", "in", "--input-type", "probabilities", "--betti", "1,0", "--output", "out", *_METHOD)
+_EXACT = ("--betti", "1,0", "--method", "exact")  # the method that imports least
+REFINE = ("refine", "in", "--input-type", "probabilities", "--output", "out", *_EXACT)
 """The command, to be given in the folder of a cohort."""
 
 PATIENCE = 300 if FULL else 120
@@ -80,7 +80,7 @@ class Command:
     log: Path
 
     def ended(self, seconds: float = 0.0) -> int | None:
-        """Its exit code, minus the number of the signal that killed it; None if it still works after a time."""
+        """Its exit code, or minus the number of the signal that killed it; None if it is still at work."""
         return _nursery().ask(wait=self.pid, seconds=seconds)
 
     def end(self) -> int:
@@ -222,7 +222,6 @@ class _Nursery:
 
     def ask(self, **order):
         """Has a command started or waited for."""
-        assert self._process.stdin and self._process.stdout
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
@@ -241,13 +240,10 @@ def _logs() -> str:
 
 def serve() -> None:
     """Starts commands and waits for them, as the lines of stdin say; the end of stdin is the end."""
-    if FULL:
-        import torch._dynamo  # noqa: F401 - which the first step of an optimiser would import
-
-    with tempfile.TemporaryDirectory() as place:  # imports the rest; gradients would start threads
+    with tempfile.TemporaryDirectory() as place:  # imports what there is
         make_cohort(Path(place), 2)
         with chdir(place), suppress(SystemExit):
-            _main(*REFINE, "--method", "exact", "--jobs", "1", "--quiet")
+            _main(*REFINE, "--jobs", "1", "--quiet")
     gc.freeze()  # so that commands end fast
     while line := sys.stdin.readline():
         order = json.loads(line)

@@ -267,6 +267,8 @@ def _work(numbers: range, seed: int, sandbox: Path, originals: Originals, bench:
     try:
         chatter = _Chatter()
         warnings.simplefilter("always")
+        for silent in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", silent)  # as Python has it for everybody
         if taken := _status("VmSize"):
             resource.setrlimit(resource.RLIMIT_AS, (taken + 4 * MOST_MEMORY,) * 2)
         for number in numbers:

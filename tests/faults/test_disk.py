@@ -21,7 +21,7 @@ from faults.cohorts import (
     until,
 )
 
-CASES = 6
+CASES = 6 if FULL else 3
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -60,7 +60,7 @@ def test_a_disk_that_fills_up(tmp_path, ending):
     folder = make_cohort(tmp_path, CASES, ending=ending)
     make_cohort(tmp_path / "whole", CASES, ending=ending)
     run(tmp_path / "whole", code=0)
-    with small_disk(folder / "out", "48k"):
+    with small_disk(folder / "out", "48k" if FULL else "28k"):
         before = run(folder, code=1)
         assert 0 < len(results(folder / "out")) < CASES
         assert "No space left on device" in before.said or "cannot be written" in before.said
@@ -75,11 +75,11 @@ def test_a_disk_that_fills_up(tmp_path, ending):
     assert hidden(folder) == []
 
 
-@pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EIO"] if FULL else ["ENOSPC"])
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"] if FULL else ["ENOSPC"])
 @pytest.mark.parametrize("lasting", [True, False])
 def test_a_disk_that_refuses_from_some_moment_on(tmp_path, error, lasting):
     """At each change to the disk in turn, for once or for ever; the next run does what is left."""
-    for step in range(1000) if FULL else (2, 11, 21):
+    for step in range(1000) if FULL else (5, 11):
         folder = make_cohort(tmp_path / str(step), 2)
         command = run(folder, faults=[("refused_from", step, error, 1000000 if lasting else step + 1)])
         assert command.said.count("\n") <= 3
@@ -150,14 +150,15 @@ def test_a_case_list_vanishes(tmp_path):
         column = "probabilities" if name == "cases.csv" else "case"
         lines = [f"{column},b0,b1", *(f"{row},1,0" for row in rows)]
         (folder / name).write_text("\n".join(lines) + "\n")
-    listed = ("refine", "--cases", "cases.csv", "--output", "out", "--method", "exact", "--jobs", "1")
+    method = ("--method", "exact", "--jobs", "1")
+    listed = ("refine", "--cases", "cases.csv", "--output", "out", *method)
     command = start(folder, *listed, faults=[("meanwhile", "removed", "cases.csv")])
     assert command.end() == 0, command.said
     assert len(list((folder / "out").rglob("case*.nii.gz"))) == CASES
     command = start(folder, *listed)
     assert (command.end(), command.said.count("\n"), "cases.csv" in command.said) == (2, 1, True)
     shutil.rmtree(folder / "out")
-    table = (*REFINE[:4], "--betti-csv", "priors.csv", "--output", "out", "--method", "exact", "--jobs", "1")
+    table = (*REFINE[:4], "--betti-csv", "priors.csv", "--output", "out", *method)
     command = start(folder, *table, faults=[("meanwhile", "removed", "priors.csv")])
     assert command.end() == 0, command.said
     assert len(results(folder / "out")) == CASES
@@ -181,26 +182,26 @@ def test_clocks_that_run_backwards(tmp_path):
 
 def test_two_runs_at_once(tmp_path):
     """Of one request, each case is done once, whoever comes first."""
-    folder = make_cohort(tmp_path, 24)
+    folder = make_cohort(tmp_path, 12)
     both = [start(folder, *REFINE, "--jobs", "1") for _ in range(2)]
     assert [command.end() for command in both] == [0, 0], [command.said for command in both]
-    check_complete(folder, 24)
+    check_complete(folder, 12)
     skipped = [command.printed.splitlines()[-1].split()[0] for command in both]
-    assert sum(int(number) for number in skipped if number.isdigit()) == 24
+    assert sum(int(number) for number in skipped if number.isdigit()) == 12
 
 
 def test_two_requests_at_once(tmp_path):
     """For one folder: whoever comes second to a case is refused, and what is there is of one of them."""
-    folder = make_cohort(tmp_path, 24)
+    folder = make_cohort(tmp_path, 12)
     other = [part if part != "1,0" else "2,0" for part in REFINE]
     both = [start(folder, *which, "--jobs", "1") for which in (REFINE, other)]
     assert 1 in [command.end() for command in both]
     check_visible(folder / "out")
-    assert len(results(folder / "out")) == 24
+    assert len(results(folder / "out")) == 12
     refused = [line for command in both for line in command.said.splitlines()]
-    assert len(refused) == 24
+    assert len(refused) == 12
     assert all("made by another request (prior was" in line for line in refused)
-    assert [name for name in hidden(folder) if "summary" not in name] == []
+    assert hidden(folder) == []
 
 
 def test_a_run_waits_for_another_one_that_is_killed(tmp_path):

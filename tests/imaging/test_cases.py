@@ -1,11 +1,13 @@
 """The three layouts of labelled data, the two forms of dataset.json, and what is wrong with others."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from topofix.errors import UnreadableFile
+from topofix.imaging.bounds import MOST_BYTES
 from topofix.imaging.cases import find_labelled, find_unlabelled, label_names
 
 
@@ -177,4 +179,26 @@ def test_without_the_file_there_are_no_names(tmp_path):
 )
 def test_a_file_that_does_not_name_1_2_and_so_on_is_refused(names_in, content):
     with pytest.raises(UnreadableFile, match=r"dataset\.json: expected"):
+        names_in(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"[" * 100_000, "expected an object 'labels' of names and values (maximum recursion depth"),
+        (
+            b'{"labels": {"wall": Infinity}}',
+            "expected an object 'labels' of names and values (cannot convert",
+        ),
+        (
+            b'{"labels": {"wall": 1' + b"0" * 5000 + b"}}",
+            "expected an object 'labels' of names and values (Exc",
+        ),
+        (b'{"labels": {"w\xe4ll": 1}}', "expected UTF-8, found byte 0xe4 at offset 14"),
+        (b" " * (MOST_BYTES + 1), f"expected a JSON file of at most {MOST_BYTES} B, found more"),
+    ],
+    ids=["nested", "infinite", "digits", "Latin-1", "large"],
+)
+def test_a_hostile_dataset_json_is_refused_in_one_sentence(names_in, content, says):
+    with pytest.raises(UnreadableFile, match=re.escape(f"dataset.json: {says}")):
         names_in(content)

@@ -112,6 +112,22 @@ def test_a_malformed_file_is_refused_in_one_sentence(read_text, tmp_path, conten
     assert "\n" not in str(error.value)
 
 
+def test_a_file_that_would_take_hours_is_refused(read_text, tmp_path):
+    read_text(ONE + "betti = [1, 0]\n" + "#" * 200_000)
+    with pytest.raises(
+        UnreadableFile, match=r"heart\.toml: expected a prior TOML of at most 262144 B, found more$"
+    ):
+        read_text("a" + ".a" * 2**17)
+
+
+def test_what_a_stranger_wrote_is_shown_on_one_short_line(read_text):
+    for content in ('"a\\nb" = 1', ONE + '"a\\nb" = 1', ONE + f'betti = "{"x:" * 9999}"'):
+        with pytest.raises(UnreadableFile) as refused:
+            read_text(content)
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 400
+
+
 def test_a_weight_beyond_all_numbers_is_refused(read_text):
     with pytest.raises(UnreadableFile, match="constraint 1, weight: expected finite numbers"):
         read_text(f"[[constraint]]\nbetti = [1, 0]\nweight = 1{'0' * 400}\n")

@@ -1,4 +1,4 @@
-"""Sequences of a DICOM file that lie too deep in one another are refused; those of scanners pass."""
+"""Elements that do not fit into a DICOM file, or lie too deep in one another, are refused; scanners' pass."""
 
 import math
 import struct
@@ -8,7 +8,7 @@ import pytest
 import SimpleITK
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.sequences import MOST_LEVELS, check_levels, element
+from topofix.imaging.sequences import MOST_LEVELS, check_elements, element
 from topofix.imaging.volumes import read
 
 NO_LENGTH = 2**32 - 1
@@ -64,7 +64,7 @@ IDS = ["typed", "untyped", "big-endian"]
 
 
 def check(path, writer: Writer, content: bytes) -> None:
-    check_levels(path, b"1234" + content, 4, writer.typed, writer.order)
+    check_elements(path, b"1234" + content, 4, writer.typed, writer.order)
 
 
 @pytest.mark.parametrize("writer", WRITERS, ids=IDS)
@@ -85,7 +85,7 @@ def test_many_items_in_one_another_are_refused(tmp_path, writer, open_ended):
         UnreadableFile, match=rf"expected at most {MOST_LEVELS} levels of sequences, found more$"
     ):
         check(tmp_path, writer, content)
-    check(tmp_path, writer, content[: len(content) // 5])  # too few to do harm
+    check(tmp_path, writer, writer.nested(1000, open_ended))  # too few to do harm
 
 
 @pytest.mark.parametrize("writer", WRITERS, ids=IDS)
@@ -118,6 +118,23 @@ def test_an_end_of_nothing_ends_the_walk(tmp_path, writer, number):
 def test_the_fragments_of_packed_pixels_hold_no_elements(tmp_path, writer):
     fragments = writer.item(bytes(range(100, 120))) * 5000 + writer.tag(0xFFFE, 0xE0DD, 0)
     check(tmp_path, writer, writer.element(0x7FE0, 0x0010, b"OB", fragments, NO_LENGTH))
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=IDS)
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_element_longer_than_its_file_is_refused(tmp_path, writer, inside):
+    """GDCM would take memory for all of it."""
+    name = writer.element(0x0010, 0x0010, b"PN", b"nobody")
+    long = writer.element(0x0010, 0x0020, b"LO", b"nobody", 60_000)
+    content = writer.sequence(writer.item(name + long, True), True) if inside else name + long
+    with pytest.raises(
+        UnreadableFile, match="expected a slice of a DICOM series, found a file that is damaged"
+    ):
+        check(tmp_path, writer, content)
+
+
+def test_elements_of_a_strange_type_are_left_to_gdcm(tmp_path):
+    check(tmp_path, Writer(), Writer().element(0x0010, 0x0010, b"??", b"nobody", 60_000))
 
 
 def test_an_element_is_read_in_each_way_of_writing():
@@ -177,6 +194,17 @@ def test_a_slice_larger_than_its_file_is_refused(slice_file, sides):
         UnreadableFile, match=r"expected room for the \d+ B of voxels|expected a slice of a DICOM"
     ):
         read(slice_file.parent)
+
+
+def test_a_file_that_is_called_a_slice_and_is_none_is_refused(slice_file):
+    """Else a series would come out shorter, where the header of its last slice is damaged."""
+    whole = slice_file.read_bytes()
+    for content in (b"", whole[:130], b"x" * 500, whole[:128] + b"DICN" + whole[132:]):
+        (slice_file.parent / "b.DCM").write_bytes(content)
+        with pytest.raises(
+            UnreadableFile, match=r"b\.DCM: expected a slice of a DICOM series, found a file that is d"
+        ):
+            read(slice_file.parent)
 
 
 def test_frames_beyond_the_limit_are_refused(slice_file):

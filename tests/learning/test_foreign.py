@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -677,3 +678,50 @@ def test_a_description_says_what_it_needs(program):
     assert description.config.spacing == ()
     assert description.needs_trust
     assert not describe(note(program.with_suffix(".safetensors"), {"name": "UNet"})).needs_trust
+
+
+# What comes from anywhere
+
+
+def test_a_table_for_a_network_far_larger_than_its_weights_is_refused_before_it_takes_memory(tmp_path):
+    save_file(UNet(**UNET).state_dict(), tmp_path / "model.safetensors")
+    table = {"name": "UNet", **UNET, "channels": [16_384] * 9, "strides": [2] * 8}
+    text = refused(note(tmp_path / "model.safetensors", table), trusted=False)
+    assert text.startswith("their.toml: expected a network for the ")
+    assert " numbers in its file, got one of over " in text
+
+
+def test_packed_weights_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    """torch never packs what it writes; an archive of zeros would unpack to a thousand times its size."""
+    torch.save(UNet(**UNET).state_dict(), tmp_path / "stored.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pt") as stored,
+        zipfile.ZipFile(tmp_path / "model.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("the archive was read"))
+    text = refused(note(tmp_path / "model.pt", {"name": "UNet", **UNET}))
+    assert text == "model.pt: expected bare weights, found another kind of file"
+
+
+def test_bare_weights_with_a_header_that_lies_are_refused(tmp_path):
+    save_file(UNet(**UNET).state_dict(), tmp_path / "model.safetensors")
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content + b"more")
+    text = refused(note(tmp_path / "model.safetensors", {"name": "UNet", **UNET}))
+    assert text == "model.safetensors: expected bare weights, found another kind of file"
+
+
+@pytest.mark.parametrize("name", ["model.ts", "model.pt2", "model.pt", "model.safetensors", "their.toml"])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"]
+)
+def test_what_is_no_file_is_refused_without_waiting(name, make, tmp_path):
+    make(tmp_path / name)
+    assert "found n" in refused(tmp_path / name)
+    if name != "their.toml":
+        table = {"name": "UNet", **UNET} if name == "model.safetensors" else None
+        assert refused(note(tmp_path / name, table)).endswith(
+            f"expected the file '{name}' beside it, found none"
+        )

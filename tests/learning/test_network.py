@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import struct
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from topofix.errors import InvalidCheckpoint, InvalidOption, UnwritableFile
 from topofix.learning import network as networks
 from topofix.learning.network import (
     NetworkConfig,
+    at_most,
     build,
     bundled,
     choose_device,
@@ -242,6 +244,9 @@ def test_somebody_elses_weights_are_refused(saved):
         json.dumps({"config": {**asdict(FLAT), "depth": 3}, "about": {}}),
         json.dumps({"config": {**asdict(FLAT), "spacing": ["a", "b"]}, "about": {}}),
         json.dumps({"config": asdict(FLAT), "about": 7}),
+        json.dumps({"config": {**asdict(FLAT), "labels": "ab"}, "about": {}}),
+        json.dumps({"config": {**asdict(FLAT), "channels": [4.0, 8, 8]}, "about": {}}),
+        "[" * 100_000,
     ],
 )
 def test_a_broken_header_is_refused(saved, text):
@@ -287,6 +292,107 @@ def test_missing_and_foreign_weights_are_refused_by_name(saved):
         load(with_header(saved, header, kept))
     with pytest.raises(InvalidCheckpoint, match=r"see 'a.stranger'"):
         load(with_header(saved, header, {**tensors, "a.stranger": torch.zeros(1)}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"channels": (4096,) * 10},
+            "expected a network for the 5021 numbers in its file, got one of over 1058618",
+        ),
+        ({"labels": tuple(map(str, range(1024))), "channels": (4096, 4, 4)}, "expected a network for the"),
+        ({"channels": (10**9,) * 3}, "expected at most 4096 channels on a level, got 1000000000"),
+        ({"channels": (2,) * 5000}, "expected at most 10 levels of channels, got 5000"),
+        ({"labels": tuple(map(str, range(200_000)))}, "expected at most 1024 labels, got 200000"),
+        ({"patch_size": (10**6, 10**6)}, "expected at most 16777216 voxels in a patch, got 1000000000000"),
+    ],
+)
+def test_a_network_far_larger_than_its_file_is_refused_before_it_takes_memory(saved, change, says):
+    header = json.dumps({"config": {**asdict(FLAT), **change}, "about": {}})
+    with pytest.raises(InvalidCheckpoint, match=f"^tiny.safetensors: {says}"):
+        load(with_header(saved, header))
+
+
+def test_weights_are_counted_once_and_only_in_the_thread_that_builds():
+    numbers = sum(parameter.numel() for parameter in build(FLAT).parameters())
+    with at_most((numbers - 2**20 + 1) // 2, "net"):  # twice that and a million: exactly as many
+        build(FLAT)
+    with (
+        pytest.raises(InvalidCheckpoint, match=r"^net: expected a network for the -\d+ numbers in its file"),
+        at_most((numbers - 2**20 - 1) // 2, "net"),
+    ):
+        build(FLAT)
+    built = []
+    with at_most(-(2**19), "net"):  # nothing at all
+        thread = threading.Thread(target=lambda: built.append(build(FLAT)))
+        thread.start()
+        thread.join()
+    assert len(built) == 1
+    build(FLAT)
+
+
+@pytest.mark.parametrize("name", ["counters", "weights"])
+def test_weights_of_another_kind_are_refused(saved, name):
+    header = json.dumps({"config": asdict(FLAT), "about": {}})
+    tensors = load_file(saved)
+    if name == "counters":
+        changed = {
+            key: value.float() if value.dtype == torch.int64 else value for key, value in tensors.items()
+        }
+    else:
+        changed = {key: value.to(torch.int16) for key, value in tensors.items()}
+    with pytest.raises(InvalidCheckpoint, match=r"expected '.+' of a type like torch\.\w+, got \w+$"):
+        load(with_header(saved, header, changed))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_weights_of_another_precision_are_read(saved, dtype):
+    header = json.dumps({"config": asdict(FLAT), "about": {}})
+    tensors = {
+        key: value.to(dtype) if value.is_floating_point() else value.int()
+        for key, value in load_file(saved).items()
+    }
+    load(with_header(saved, header, tensors))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda content: content[:8] + b"[" * (len(content) - 8),
+        lambda content: struct.pack("<Q", 2**40) + content[8:],
+        lambda content: content.replace(b'"F16"', b'"F64"', 1),
+        lambda content: content.replace(b'"data_offsets":[0', b'"data_offsets":[2', 1),
+        lambda content: content + b"\0",
+    ],
+)
+def test_a_header_that_lies_is_refused_before_a_network_is_built(saved, content, monkeypatch):
+    monkeypatch.setattr(networks, "build", lambda *args: pytest.fail("a network was built"))
+    saved.write_bytes(content(saved.read_bytes()))
+    with pytest.raises(
+        InvalidCheckpoint, match=r"^tiny.safetensors: expected a .safetensors file, found another"
+    ):
+        load(saved)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(saved, monkeypatch):
+    def fail(path):
+        raise ValueError("other tensors")
+
+    monkeypatch.setattr(networks, "read_tensors", fail)
+    with pytest.raises(
+        InvalidCheckpoint, match=r"expected a .safetensors file, found another .other tensors."
+    ):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()]
+)
+def test_what_is_no_file_is_refused_without_waiting(make, tmp_path):
+    make(tmp_path / "model.safetensors")
+    with pytest.raises(InvalidCheckpoint, match=r"or a .safetensors file, found neither"):
+        load(tmp_path / "model.safetensors")
 
 
 def test_initial_weights_depend_on_the_seed_alone():

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from topofix.errors import InvalidCheckpoint, UnwritableFile
-from topofix.learning.network import NetworkConfig, build, save
+from topofix.learning import training_state
+from topofix.learning.network import NetworkConfig, build, save, tensors_of
 from topofix.learning.training_state import Epoch, TrainingState, load_state, save_state
 
 REQUEST = {"epochs": 6, "learning_rate": 1e-3, "patch_size": (16, 16), "prior": None, "cases": ["a", "b"]}
@@ -142,12 +143,130 @@ PROGRESS = {
         json.dumps({"request": REQUEST, "progress": {**PROGRESS, "history": [{"dice": 1}]}}),
         json.dumps({"request": REQUEST, "progress": {"history": []}}),
         json.dumps({"request": REQUEST, "progress": {**PROGRESS, "more": 1}}),
+        "[" * 100_000,
     ],
 )
 def test_a_header_without_a_whole_state_is_refused(text, file):
     save_file(load_file(file), file, metadata={"topofix training": text})
     with pytest.raises(InvalidCheckpoint, match=r"expected the state of a training, found less \("):
         load_state(file, REQUEST)
+
+
+def progress(**changes) -> dict:
+    """What a header says of two epochs, with changes to it, or as `epoch` to the last of them."""
+    epochs = [asdict(epoch) for epoch in HISTORY]
+    epochs[-1] |= changes.pop("epoch", {})
+    return {**PROGRESS, "history": epochs, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"phase": 2}, "phase 2, begun after 0 epochs, best 0"),
+        ({"phase": -1}, "phase -1"),
+        ({"phase": True}, "phase True"),
+        ({"phase": "0"}, "phase '0'"),
+        ({"begun": 3}, "phase 0, begun after 3 epochs, best 0"),
+        ({"best_epoch": 3}, "phase 0, begun after 0 epochs, best 3"),
+        ({"updates": 1.5}, "updates 1.5"),
+        ({"best": "high"}, "best 'high'"),
+        ({"seconds": None}, "seconds None"),
+        ({"epoch": {"number": "1"}}, "number '1'"),
+        ({"epoch": {"phase": "dreams"}}, "phase 'dreams'"),
+        ({"epoch": {"phase": []}}, "phase []"),
+        ({"epoch": {"loss": "low"}}, "loss 'low'"),
+        ({"epoch": {"dice": [0.5, "x"]}}, "dice (0.5, 'x')"),
+        ({"epoch": {"steps": -1}}, "steps -1"),
+    ],
+    ids=str,
+)
+def test_a_header_with_values_that_cannot_be_is_refused(changes, found, file):
+    text = json.dumps({"request": REQUEST, "progress": progress(**changes)})
+    save_file(load_file(file), file, metadata={"topofix training": text})
+    with pytest.raises(
+        InvalidCheckpoint, match=re.escape(f"{file}: expected the state of a training, found less ({found})")
+    ):
+        load_state(file, REQUEST)
+
+
+CONFIG = NetworkConfig(2, ("disc",), (1.0, 1.0), (16, 16), channels=(4, 4, 4))
+TRAINED = {**REQUEST, **asdict(CONFIG)}
+
+
+def of_network(with_moments: bool = True) -> dict[str, torch.Tensor]:
+    """What a training of a network keeps."""
+    network = build(CONFIG)
+    kept = {
+        f"{copy}/{name}": value.detach().clone()
+        for copy in ("network", "average", "best")
+        for name, value in tensors_of(network).items()
+    }
+    for index, weight in enumerate(network.parameters() if with_moments else ()):
+        kept |= {f"optimiser/{index}/{kind}": weight.detach().clone() for kind in ("exp_avg", "exp_avg_sq")}
+        kept[f"optimiser/{index}/step"] = torch.tensor(7.0)
+    return kept
+
+
+@pytest.mark.parametrize("with_moments", [True, False], ids=["begun", "before the first step"])
+def test_the_state_of_a_network_fits_its_configuration(tmp_path, with_moments):
+    path = tmp_path / "state.safetensors"
+    save_state(path, TrainingState(of_network(with_moments), 0, 0, 1, 0, -1.0, 1.0, HISTORY), TRAINED)
+    assert load_state(path, TRAINED).tensors.keys() == of_network(with_moments).keys()
+
+
+def without(name):
+    return lambda kept: {key: value for key, value in kept.items() if key != name}
+
+
+NAME = "network/bottleneck.conv1.conv.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without(NAME), "expected the tensors of this training, see 'network/bott...1.conv.weight'"),
+        (without("optimiser/3/step"), "expected the tensors of this training, see 'optimiser/3/step'"),
+        (lambda kept: {**kept, "a": torch.zeros(1)}, "expected the tensors of this training, see 'a'"),
+        (
+            lambda kept: {**kept, "optimiser/999/step": torch.zeros(())},
+            "expected the tensors of this training, see 'optimiser/999/step'",
+        ),
+        (
+            lambda kept: {**kept, NAME: torch.zeros(4, 4, 3)},
+            f"expected '{NAME}' of shape (4, 4, 3, 3) like torch.float32, found (4, 4, 3) of F32",
+        ),
+        (
+            lambda kept: {**kept, NAME: kept[NAME].long()},
+            f"expected '{NAME}' of shape (4, 4, 3, 3) like torch.float32, found (4, 4, 3, 3) of I64",
+        ),
+    ],
+    ids=["missing", "a moment missing", "strange", "a strange moment", "shape", "type"],
+)
+def test_tensors_of_another_network_are_refused_before_they_are_read(tmp_path, change, says, monkeypatch):
+    path = tmp_path / "state.safetensors"
+    save_state(path, TrainingState(change(of_network()), 0, 0, 1, 0, -1.0, 1.0, HISTORY), TRAINED)
+    monkeypatch.setattr(training_state, "read_tensors", lambda path: pytest.fail("tensors were read"))
+    with pytest.raises(InvalidCheckpoint, match=f"^{re.escape(f'{path}: {says}')}$"):
+        load_state(path, TRAINED)
+
+
+def test_a_state_far_smaller_than_its_network_is_refused_before_that_is_built(tmp_path):
+    large = {**REQUEST, **asdict(replace(CONFIG, channels=(4096,) * 10))}
+    path = tmp_path / "state.safetensors"
+    save_state(path, TrainingState(of_network(), 0, 0, 1, 0, -1.0, 1.0, HISTORY), large)
+    with pytest.raises(
+        InvalidCheckpoint, match=r"state.safetensors: expected a network for the \d+ numbers in its"
+    ):
+        load_state(path, large)
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()]
+)
+def test_what_is_no_file_is_refused_without_waiting(make, tmp_path):
+    make(tmp_path / "state.safetensors")
+    with pytest.raises(InvalidCheckpoint, match=r"expected the state of a training, found no file$"):
+        load_state(tmp_path / "state.safetensors", REQUEST)
 
 
 def full(*args):

@@ -81,7 +81,7 @@ class Page(HTMLParser):
 
     @property
     def cells(self) -> list[list[str]]:
-        """Of every case: picture, file, Betti numbers, outcome, message, Dice, changed, added, removed, time."""
+        """Of every case: picture, file, Betti numbers, outcome, message, Dice, amounts, time."""
         return [[" ".join(cell.split()) for cell in row] for row in self.rows[1:]]
 
     @property

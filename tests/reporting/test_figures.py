@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from reporting.pictures import TOLERATED, difference, pictures
 from reporting.scenes import ring_scene, solid_scene, stack_scene
@@ -12,7 +13,7 @@ from reporting.scenes import ring_scene, solid_scene, stack_scene
 from topofix.errors import InvalidArray, UnwritableFile
 from topofix.records import Topology
 from topofix.reporting import figures
-from topofix.reporting.canvas import drawing, file_type, saved, shown
+from topofix.reporting.canvas import DPI, drawing, file_type, saved, shown
 from topofix.reporting.distances import distances
 from topofix.reporting.figures import asked_for, draw_barcodes, place
 from topofix.reporting.palette import DIMENSIONS, LABELS, label_colour
@@ -156,6 +157,23 @@ def test_the_same_figure_has_the_same_bytes(kind, magic):
     )
     assert once == again
     assert once.startswith(magic)
+
+
+@pytest.mark.parametrize("layout", ["constrained", None])
+def test_a_png_is_what_matplotlib_saves(layout):
+    """It is laid out and drawn once here, and twice there."""
+    file = io.BytesIO()
+    with drawing():
+        ours, theirs = (Figure(figsize=(4, 3), layout=layout) for _ in "ab")
+        for figure in (ours, theirs):
+            above, below = figure.subfigures(2, 1)
+            axes = above.subplots()
+            axes.set_title("a title that needs\nroom")
+            (line,) = axes.plot([1, 2000], [3, 4])
+            above.legend([line], ["line"], loc="outside lower center" if layout else "lower center")
+            below.subplots(1, 2)
+        theirs.savefig(file, dpi=DPI, metadata={"Software": None})
+        assert saved(ours, "png") == file.getvalue()
 
 
 def test_names_cannot_break_a_figure():

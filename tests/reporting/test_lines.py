@@ -33,6 +33,10 @@ LINES = {
         record("refine", Outcome.ALREADY_SATISFIED, [asked((1, 0), (1, 0))], model="heart"),
         "scan.nii.gz: already satisfied; foreground 1,0; 0 voxels (0 mm²) changed; model heart",
     ),
+    "a single voxel": (
+        record("refine", Outcome.SATISFIED, [asked((2, 0, 0), (1, 0, 0))], voxels_changed=1),
+        "scan.nii.gz: satisfied; foreground 2,0,0 -> 1,0,0; 1 voxel (1 mm³) changed",
+    ),
     "two regions": (
         record(
             "refine",

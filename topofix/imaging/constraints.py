@@ -18,7 +18,9 @@ from typing import Any
 from topofix.errors import UnreadableFile
 from topofix.imaging.bounds import read_text, shown
 
-_MOST_BYTES = 2**18  # thousands of constraints; a longer one can take hours to understand
+MOST_BYTES = 2**18
+"""Thousands of constraints; a longer file can take hours to understand."""
+
 _KEYS = ("region", "betti", "weight", "weights")
 
 
@@ -93,7 +95,7 @@ def read_constraints(path: Path | str) -> PriorFile:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(path, "prior TOML", _MOST_BYTES))
+        return tomllib.loads(read_text(path, "prior TOML", MOST_BYTES))
     except tomllib.TOMLDecodeError as error:
         raise UnreadableFile(f"{path}: expected TOML, found: {error}") from error
     except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits

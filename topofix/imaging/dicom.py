@@ -14,16 +14,17 @@ import numpy as np
 from topofix.errors import UnreadableFile
 from topofix.imaging.bounds import MOST_VOXELS, check_count, check_room, check_size
 from topofix.imaging.itk import RAS_LPS
-from topofix.imaging.sequences import check_levels, element
+from topofix.imaging.sequences import Order, check_elements, element, is_typed, no_slice
 from topofix.imaging.silence import silence
 from topofix.imaging.volume import Affine, Volume
 
 _MAGIC_AT = 128
 _MAGIC = b"DICM"
+_SUFFIX = ".dcm"  # which slices need not have, but what has it should be one
 _SERIES = "0020|000e"  # Series Instance UID
 _BITS = "0028|0100"  # Bits Allocated
 _META, _SYNTAX = b"\x02\x00", 0x00020010  # the group that begins a file, and in it the Transfer Syntax UID
-_BIG_ENDIAN, _UNTYPED, _DEFLATED = (f"1.2.840.10008.1.2{end}" for end in (".2", "", ".1.99"))
+_BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _PACKED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG in all its kinds, and run lengths
 _TOLERANCE = 0.05  # of the distance of two slices; scanners round positions
 
@@ -71,7 +72,7 @@ def read(path: Path, max_voxels: int = MOST_VOXELS) -> Volume:
     import SimpleITK
 
     files = sorted(file for file in path.iterdir() if file.name[0] != "." and file.is_file())
-    files = [file for file in files if is_slice(file)]
+    files = [file for file in files if is_slice(file) or file.suffix.lower() == _SUFFIX]
     if not files:
         raise UnreadableFile(f"{path}: expected an image file, found a folder without a DICOM series")
     reader = SimpleITK.ImageFileReader()
@@ -96,14 +97,12 @@ def read(path: Path, max_voxels: int = MOST_VOXELS) -> Volume:
 
 
 def _slice(reader: Any, path: Path, max_voxels: int) -> _Slice:
-    syntax = _check_elements(path, max_voxels)
+    syntax = _check_content(path, max_voxels)
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise UnreadableFile(
-            f"{path}: expected a slice of a DICOM series, found a file that is damaged or holds no image"
-        ) from error
+        raise no_slice(path) from error
     if (count := reader.GetNumberOfComponents()) > 1:
         raise UnreadableFile(f"{path}: expected one real number per voxel, found {count} numbers per voxel")
     if not syntax.startswith(_PACKED):  # ITK takes what lies behind the end of the file for voxels
@@ -120,10 +119,12 @@ def _slice(reader: Any, path: Path, max_voxels: int) -> _Slice:
     )
 
 
-def _check_elements(path: Path, max_voxels: int) -> str:
+def _check_content(path: Path, max_voxels: int) -> str:
     """Refuses a file that GDCM should not see; its transfer syntax, which says how it is written."""
     check_size(path, max_voxels)
     content = path.read_bytes()
+    if content[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
+        raise no_slice(path)
     syntax, at = "", _MAGIC_AT + len(_MAGIC)
     while content[at : at + 2] == _META:  # this group is always written in one way
         tag, _, size, begin = element(content, at, typed=True, order="little")
@@ -134,7 +135,8 @@ def _check_elements(path: Path, max_voxels: int) -> str:
         raise UnreadableFile(
             f"{path}: expected a slice that is stored or packed as a picture, found a deflated one"
         )
-    check_levels(path, content, at, syntax != _UNTYPED, "big" if syntax == _BIG_ENDIAN else "little")
+    order: Order = "big" if syntax == _BIG_ENDIAN else "little"
+    check_elements(path, content, at, is_typed(content, at), order)
     return syntax
 
 

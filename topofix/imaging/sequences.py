@@ -1,7 +1,8 @@
-"""How deep the sequences of a DICOM file lie in one another.
+"""Whether the elements of a DICOM file fit into it, and how deep its sequences lie in one another.
 
-GDCM calls itself for every level, so that some ten thousand of them, a few hundred kilobytes of a file,
-exhaust the stack of a process and end it. Here they are counted without recursion:
+GDCM takes memory for whatever length an element states. And it calls itself for every level, so that some ten
+thousand of them, a few hundred kilobytes of a file, exhaust the stack of a process and end it. Here they are
+counted without recursion:
 
     element of type SQ             a sequence: level 1
       item                         level 2
@@ -39,8 +40,8 @@ class _Level(NamedTuple):
     typed: bool
 
 
-def check_levels(path: Path, content: bytes, start: int, typed: bool, order: Order) -> None:
-    """Refuses a file whose sequences lie too deep in one another, or so that nobody can tell how deep.
+def check_elements(path: Path, content: bytes, start: int, typed: bool, order: Order) -> None:
+    """Refuses a file whose elements are longer than it, or whose sequences lie too deep in one another.
 
     Args:
         path: the file.
@@ -50,30 +51,32 @@ def check_levels(path: Path, content: bytes, start: int, typed: bool, order: Ord
         order: of their bytes.
 
     Raises:
-        UnreadableFile: they do.
+        UnreadableFile: they are or do, or so that nobody can tell how deep.
     """
-    items = content.count(_bytes(_ITEM, order))
-    if items <= _FEW_ITEMS:
-        return
-    for level, tag in _walk(content, start, typed, order):
-        items -= tag == _ITEM
-        if level > MOST_LEVELS:
+    items = left = content.count(_bytes(_ITEM, order))
+    for level, tag, end in _walk(content, start, typed, order):
+        left -= tag == _ITEM
+        if end > len(content):
+            raise no_slice(path)
+        if level > MOST_LEVELS and items > _FEW_ITEMS:
             raise UnreadableFile(f"{path}: expected at most {MOST_LEVELS} levels of sequences, found more")
-    if items > _FEW_ITEMS:
-        raise UnreadableFile(f"{path}: expected every item in a sequence, found {items} anywhere else")
+    if left > _FEW_ITEMS:
+        raise UnreadableFile(f"{path}: expected every item in a sequence, found {left} anywhere else")
 
 
-def _walk(content: bytes, start: int, typed: bool, order: Order) -> Iterator[tuple[int, int]]:
-    """The level and the tag of every element, up to the first that stands where it should not."""
+def _walk(content: bytes, start: int, typed: bool, order: Order) -> Iterator[tuple[int, int, int]]:
+    """Level, tag and end of every element, up to the first that is odd or where it should not be."""
     item = _bytes(_ITEM, order)
     levels = [_Level(0, math.inf, typed)]
     at = start
     while at + 8 <= len(content):
         while at >= levels[-1].end:
             levels.pop()
-        top = levels[-1]
-        tag, kind, size, at = element(content, at, top.typed, order)
-        yield len(levels), tag
+        top, begin = levels[-1], at
+        tag, kind, size, at = element(content, begin, top.typed, order)
+        if kind and not is_typed(content, begin):
+            return
+        yield len(levels), tag, at if size == _NO_LENGTH else at + size
         if tag in (_END_OF_ITEM, _END_OF_SEQUENCE):
             if (tag == _END_OF_ITEM) != (top.tag == _ITEM) or top.end < math.inf or not top.tag:
                 return
@@ -86,6 +89,19 @@ def _walk(content: bytes, start: int, typed: bool, order: Order) -> Iterator[tup
                 levels.append(_Level(tag, end, top.typed and kind != b"UN"))
         else:
             at += size
+
+
+def is_typed(content: bytes, at: int) -> bool:
+    """Whether the element that begins there says its type, whatever the file says of all."""
+    kind = content[at + 4 : at + 6]
+    return kind.isalpha() and kind.isupper()
+
+
+def no_slice(path: Path) -> UnreadableFile:
+    """The error that says so."""
+    return UnreadableFile(
+        f"{path}: expected a slice of a DICOM series, found a file that is damaged or holds no image"
+    )
 
 
 def element(content: bytes, at: int, typed: bool, order: Order) -> tuple[int, bytes, int, int]:

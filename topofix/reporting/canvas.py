@@ -71,8 +71,23 @@ def drawing() -> Iterator[None]:
 def saved(figure: Any, kind: FileType) -> bytes:
     """A figure as the bytes of a file; to be called while `drawing`."""
     file = io.BytesIO()
+    if kind == "png":
+        _lay_out(figure)  # savefig would draw everything twice for that
+        figure.canvas.print_png(file, metadata=_WITHOUT_DATE[kind])
+        return file.getvalue()
     figure.savefig(file, format=kind, dpi=DPI, metadata=_WITHOUT_DATE[kind])
     return file.getvalue()
+
+
+def _lay_out(figure: Any) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)  # makes itself the figure's canvas
+    figure.set_dpi(DPI)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def shown(text: str) -> str:

@@ -145,7 +145,7 @@ def _heading(scene: Scene, panel: Panel) -> list[str]:
     """Which slice, how much changed in it, and its Betti numbers where it has a prior; nothing in 2-D."""
     if panel.index is None:
         return []
-    changed = np.count_nonzero(np.moveaxis(scene.before != scene.after, scene.slice_axis, 0)[panel.index])
+    changed = int(np.moveaxis(scene.before != scene.after, scene.slice_axis, 0)[panel.index].sum())
     lines = [f"slice {panel.index} of axis {scene.slice_axis}: {_counted(changed, scene)} changed"]
     parts = [part for part in scene.record.topology if part.slice == panel.index]
     return lines + [f"{shown(part.region)} {_counts(part.before, part.after)}" for part in parts]

@@ -146,7 +146,7 @@ def draw_panel(axes: Any, panel: Panel, colours: Mapping[int, str], limits: tupl
     view = panel.view
     axes.set_xlim(*((right, left) if view.flipped[1] else (left, right)))
     axes.set_ylim(*((top, bottom) if view.flipped[0] else (bottom, top)))
-    above, on_right, below, on_left = view.sides or ("",) * 4
+    above, on_right, below, on_left = tuple(view.sides) or ("",) * 4
     axes.locator_params(nbins=4)  # a number on an axis takes as long to draw as a contour
     axes.set_xlabel(f"{on_left}   axis {view.columns} (mm)   {on_right}".strip())
     axes.set_ylabel(f"{below}   axis {view.rows} (mm)   {above}".strip())
