@@ -107,7 +107,7 @@ def _slice(reader: Any, path: Path, max_voxels: int) -> _Slice:
         raise UnreadableFile(f"{path}: expected one real number per voxel, found {count} numbers per voxel")
     if not syntax.startswith(_PACKED):  # ITK takes what lies behind the end of the file for voxels
         bits = int(reader.GetMetaData(_BITS)) if reader.HasMetaDataKey(_BITS) else 8
-        check_room(path, math.prod(reader.GetSize()) * max(1, bits // 8), path.stat().st_size)
+        check_room(path, math.prod(reader.GetSize()) * max(1, bits) // 8, path.stat().st_size)
     return _Slice(
         path,
         reader.GetMetaData(_SERIES).strip() if reader.HasMetaDataKey(_SERIES) else "",
