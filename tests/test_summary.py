@@ -104,5 +104,5 @@ def test_somebody_s_table_is_left_alone(tmp_path):
 
 def test_a_folder_that_is_none(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnwritableFile, match="cannot be written|expected a folder"):
+    with pytest.raises(UnwritableFile, match=r"cannot be written|expected a folder"):
         Summary(tmp_path / "file" / "out", "refine", 1).write()
