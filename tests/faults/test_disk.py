@@ -1,5 +1,6 @@
 """Disks that are full or may not be written to, folders and files that vanish, clocks that run backwards."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -20,6 +21,9 @@ from faults.cohorts import (
     undisturbed,
     until,
 )
+from filelock import FileLock
+
+from topofix.resume import held
 
 CASES = 6 if FULL else 3
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -214,3 +218,18 @@ def test_a_run_waits_for_another_one_that_is_killed(tmp_path):
     assert second.end() == 0, second.said
     assert len(results(folder / "out")) == 2
     assert hidden(folder) == []
+
+
+def test_a_case_without_a_result_takes_its_folder_away(tmp_path, monkeypatch):
+    """Which another one, of the same folder, has just found there."""
+    folder, acquire = tmp_path / "out" / "site", FileLock.acquire
+
+    def late(lock, *arguments, **options):
+        monkeypatch.setattr(FileLock, "acquire", acquire)
+        folder.rmdir()
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    with held(folder / "scan.nii.gz"):
+        assert hidden(tmp_path) == ["out/site/.scan.json.lock"]
+    assert not (tmp_path / "out").exists()
