@@ -101,6 +101,31 @@ def test_an_output_without_a_record_is_left_alone(scan, output):
         pipeline.refine(scan, output, ONE, MAP)
 
 
+@pytest.mark.parametrize("lie", ["pipe", "folder", "no output", "another folder", "no name"])
+def test_a_record_that_lies_is_somebody_s_file(scan, output, lie):
+    pipeline.refine(scan, output, ONE, MAP)
+    record = output.parent / "map_refined.json"
+    values = json.loads(record.read_text())
+    record.unlink()
+    if lie == "pipe":
+        os.mkfifo(record)
+    elif lie == "folder":
+        record.mkdir()
+    else:
+        outputs = {"no output": {}, "another folder": {"segmentation": ".."}, "no name": {"segmentation": ""}}
+        record.write_text(json.dumps({**values, "outputs": outputs[lie]}))
+    with pytest.raises(UnwritableFile, match="exists already"):
+        pipeline.refine(scan, output, ONE, MAP)
+
+
+def test_a_name_that_is_no_text_stands_in_a_record(scan, output):
+    strange = scan.with_name("caf\udce9.nii.gz")  # a byte that is no UTF-8
+    scan.rename(strange)
+    made = pipeline.refine(strange, output, ONE, MAP)
+    assert Record.parse((output.parent / "map_refined.json").read_text()) == made
+    assert pipeline.refine(strange, output, ONE, MAP).skipped
+
+
 @pytest.mark.parametrize(
     ("request_", "options", "refinement", "said"),
     [

@@ -6,9 +6,10 @@ waiting ---> in hand ---> done
    `------- suspects   so that the one that kills its worker is found out
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 
 from topofix.errors import TopofixError
 from topofix.jobs import Job
@@ -46,20 +47,18 @@ def run(
                 waiting.clear()
                 suspects.clear()
                 in_hand = {future: job for future, job in in_hand.items() if not future.cancel()}
-            broken = False
-            try:
-                if suspects and not in_hand:
-                    on_trial = executor.submit(attempt, task, suspects[0])
-                    in_hand[on_trial] = suspects.popleft()
-                while waiting and not suspects and on_trial not in in_hand and _room(in_hand, team):
-                    in_hand[executor.submit(attempt, task, waiting[0])] = waiting[0]
-                    waiting.popleft()
-            except BrokenExecutor:
-                broken = True
+            if suspects and not in_hand:
+                job = suspects.popleft()
+                on_trial = _hand_out(executor, task, job)
+                in_hand[on_trial] = job
+            while waiting and not suspects and on_trial not in in_hand and _room(in_hand, team):
+                job = waiting.popleft()
+                in_hand[_hand_out(executor, task, job)] = job
             done, _ = wait(in_hand, POLL, FIRST_COMPLETED)
-            if broken or any(isinstance(future.exception(), BrokenExecutor) for future in done):
+            if any(isinstance(future.exception(), BrokenExecutor) for future in done):
                 stop_now()  # the workers that are left, else a case could have two
                 done, _ = wait(in_hand)
+                time.sleep(POLL)  # a server of workers that was killed takes a moment until it is gone
                 executor.shutdown(wait=False)
                 executor = team.executor()
             for future in done:
@@ -77,6 +76,16 @@ def run(
         executor.shutdown(wait=False, cancel_futures=True)
         raise
     executor.shutdown()
+
+
+def _hand_out(executor: Executor, task: Task, job: Job) -> Future[Result]:
+    """Submits a case, and has it fail where there is no worker and none can be started."""
+    try:
+        return executor.submit(attempt, task, job)
+    except (BrokenExecutor, EOFError, OSError) as error:
+        future: Future[Result] = Future()
+        future.set_exception(BrokenExecutor(str(error)))
+        return future
 
 
 def _room(in_hand: dict[Future[Result], Job], team: Team) -> bool:

@@ -103,7 +103,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UnwritableFile: Its folder cannot be written to.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # a file's name may be no text
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -115,7 +115,10 @@ def _refine(
     def check(frames: Sequence[Volume]) -> None:
         if case is not None:
             case.check(frames)
-        masks.extend(read_frozen(options.freeze, frames) if options.freeze else [None] * len(frames))
+        if options.freeze:
+            masks.extend(read_frozen(options.freeze, frames, max_voxels=options.max_voxels))
+        else:
+            masks.extend([None] * len(frames))
 
     predicted = predict_file(path, options, request, check)
     refined = [

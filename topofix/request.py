@@ -18,6 +18,9 @@ from topofix.topology.priors import Prior, check_texts
 
 Array = TypeVar("Array", bound=Any)  # of NumPy or torch
 
+MOST_NAMED = 5
+"""Rows, cases or files in one sentence."""
+
 Priors = dict[int | None, Prior]
 """Prior by slice index; the key None stands for the whole image."""
 
@@ -152,9 +155,9 @@ def mismatches(table: PriorTable, names: Sequence[str]) -> list[str]:
     cases, files = table.unmatched(names)
     sentences = []
     if cases:
-        sentences.append(f"{table.path}: expected a file for every case, found none for {', '.join(cases)}")
+        sentences.append(f"{table.path}: expected a file for every case, found none for {_few(cases)}")
     if files:
-        sentences.append(f"{table.path}: expected a row for every file, found none for {', '.join(files)}")
+        sentences.append(f"{table.path}: expected a row for every file, found none for {_few(files)}")
     return sentences
 
 
@@ -179,8 +182,13 @@ def missing_slices(table: PriorTable, name: str, slices: int) -> list[str]:
     expected = (
         f"slices from 0 to {slices - 1} for {name}" if slices else f"no slices for {name}, which is 2-D"
     )
-    found = ", ".join(f"slice {row.slices[1]} in row {row.number}" for row in rows if row.slices)
+    found = _few([f"slice {row.slices[1]} in row {row.number}" for row in rows if row.slices])
     return [f"{table.path}: expected {expected}, found {found}"]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def check_case_names(paths: Sequence[Path]) -> None:

@@ -148,14 +148,8 @@ def look_back(output: Path, identity: Mapping[str, str], drawings: Drawings = Dr
     Raises:
         UnwritableFile: Its outputs come from another request, or were changed since.
     """
-    file = record_path(output)
-    if not file.exists():
-        return Earlier()
-    try:
-        record = Record.parse(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return Earlier()  # somebody's file: it is refused as any output that exists
-    if not record.digests:
+    record = _earlier_record(record_path(output))
+    if record is None:
         return Earlier()
     if changed := _changes(record.identity, identity):
         raise UnwritableFile(
@@ -171,6 +165,18 @@ def look_back(output: Path, identity: Mapping[str, str], drawings: Drawings = Dr
     if missing:
         return Earlier(unfinished=True)
     return Earlier(replace(record, skipped=True))
+
+
+def _earlier_record(path: Path) -> Record | None:
+    """A Record of this kind of run; None for nothing, or for somebody's file, which is refused as any is."""
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_HEADER:
+            return None
+        record = Record.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    names = {Path(record.outputs.get(kind, "")).name for kind in record.digests}
+    return record if names and not names & {"", ".."} else None
 
 
 def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -1,11 +1,12 @@
 """Thousands of damaged and hostile inputs, each made anew from a seed and a number.
 
-    make(kind, seed, number, folder, originals) -> path, and what topofix shall do with it
+    make(seed, number, folder, originals) -> its kind, what topofix shall do with it, and its path
 
 What is damaged, what lies and what explodes stands in the modules beside this one; here is the list of all
 kinds. `hostile_runner` hands every input to topofix and watches what becomes of it.
 """
 
+import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,6 @@ def _detached(family: str) -> Make:
 
 def _packed_again(change: Callable[[Random, bytes], bytes]) -> Callable[[Random, bytes], bytes]:
     """Changes what lies inside gzip, under a right checksum."""
-    import gzip
-
     return lambda random, content: gzip.compress(change(random, gzip.decompress(content)), 1)
 
 
@@ -112,6 +111,17 @@ def _weights(change: Callable[[Random, bytes], bytes]) -> Make:
     def make(random: Random, folder: Path, originals: Originals) -> tuple[str, Path]:
         (folder / "weights.safetensors").write_bytes(change(random, originals.bare))
         return "model", put(folder, {"their.toml": texts.DESCRIPTION.encode()})
+
+    return make
+
+
+def _resumed(change: Callable[[Random, bytes], bytes]) -> Make:
+    """Whole labels, whose result is there already, with a Record that was changed."""
+
+    def make(random: Random, folder: Path, originals: Originals) -> tuple[str, Path]:
+        (name, record), *others = originals.earlier.items()
+        put(folder.parent / "out", {name: change(random, record), **dict(others)})
+        return "labels", put(folder, {"labels.nii.gz": originals.labels})
 
     return make
 
@@ -163,6 +173,24 @@ _CHECKPOINTS: dict[str, tuple[str, str, Callable[[Originals], bytes]]] = {
     "checkpoint": ("model", "model.safetensors", lambda originals: originals.model),
     "training state": ("state", "state.safetensors", lambda originals: originals.state),
 }
+
+
+def _blocked(random: Random, folder: Path, originals: Originals) -> tuple[str, Path]:
+    """Whole labels, and a pipe, a device, a link or a socket where their Record belongs."""
+    makers = (
+        places.pipe,
+        places.link_to_device,
+        places.endless_link,
+        places.dangling_link,
+        places.socket_file,
+    )
+    special = random.choice(makers)(random, folder, originals)
+    special.rename(folder.parent / "out" / "labels_refined.json")
+    return "labels", put(folder, {"labels.nii.gz": originals.labels})
+
+
+def _disturbed(random: Random, content: bytes) -> bytes:
+    return texts.disturbed(random, content.decode())
 
 
 def _must_be_refused(family: str, damage: str) -> bool:
@@ -232,6 +260,11 @@ KINDS = (
     *[Kind("prior TOML", "disturbed", _place(texts.prior_file, "constraints"))] * 5,
     Kind("prior TOML", "hundreds of constraints", _place(texts.many_constraints, "constraints")),
     *[Kind("data set", "a disturbed CSV", _place(texts.case_table, "data set"))] * 4,
+    *[Kind("case list", "disturbed", _place(texts.case_list, "list"))] * 3,
+    *(Kind("earlier Record", name, _resumed(change)) for name, change in DAMAGE.items()),
+    *[Kind("earlier Record", "disturbed", _resumed(_disturbed))] * 2,
+    *[Kind("earlier Record", "a Record that lies", _resumed(headers.record))] * 2,
+    Kind("earlier Record", "no file", _blocked),
     Kind("data set", "damaged images", _place(texts.damaged_cases, "data set")),
     *[Kind("data set", "a disturbed dataset.json", _place(texts.names_of_labels, "data set"))] * 2,
 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faults.hostile import make
-from faults.hostile_originals import Originals
-from faults.hostile_runner import MOST_VOXELS, Result
+from faults.hostile_originals import MOST_VOXELS, Originals
+from faults.hostile_runner import Result
 
 COMMAND = Path(sys.executable).with_name("topofix")
 MOST_SECONDS = 60
@@ -99,7 +99,7 @@ class Ended:
         """What is wrong with that; empty if nothing is."""
         if self.code not in (1, 2):
             return f"exit code {self.code}"
-        lines = [line for line in self.errors.splitlines() if line.strip()]
+        lines = [line for line in self.errors.splitlines() if not line.startswith("topofix: warning: ")]
         if "Traceback" in self.errors or len(lines) != 1:
             return f"{len(lines)} lines on stderr"
         return ""

@@ -354,6 +354,28 @@ def checkpoint(random: Random, content: bytes) -> bytes:
     return len(text.encode()).to_bytes(8, "little") + text.encode() + tensors
 
 
+def record(random: Random, content: bytes) -> bytes:
+    """A Record that lies about what there is, and where; or JSON without end."""
+    stored = json.loads(content)
+    choice = random.randrange(6)
+    if choice == 0:
+        return random.choice(
+            (b"[" * 100_000, b"{}", b"[]", b"null", b'"lies"', b"9" * 10_000, b'{"a":' * 100_000)
+        )
+    if choice == 1:
+        stored["outputs"][random.choice(list(stored["outputs"]))] = random.choice(
+            ("", ".", "..", "/", "a\0b", *ELSEWHERE)
+        )
+    elif choice == 2:
+        names = random.choice(("outputs", "digests", "identity"))
+        stored[names] = {name: text for name, text in stored[names].items() if random.random() < 0.5}
+    elif choice == 3:
+        del stored[random.choice(list(stored))]
+    else:
+        _lie_within(random, stored)
+    return json.dumps(stored).encode()
+
+
 _LIES = (
     None,
     True,

@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -12,8 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save as serialise
 
+from topofix import pipeline
 from topofix.learning import network as networks
 from topofix.learning.training_state import Epoch, TrainingState, save_state
+from topofix.records import CaseOptions, InputType, RefinementOptions
+from topofix.request import PriorRequest
 
 SHAPE = (9, 8, 4)
 SPACING = (1.0, 1.0, 4.0)
@@ -22,6 +26,12 @@ CONFIG = networks.NetworkConfig(2, ("wall", "cavity"), (1.0, 1.0), (16, 16), (2,
 
 REQUEST = {"epochs": 1}
 """What the training asked whose state is damaged."""
+
+RING = PriorRequest(("1,1",))
+EXACT = RefinementOptions(method="exact")
+
+MOST_VOXELS = 2**22
+"""Of an image that is read here; good ones have a few hundred."""
 
 Files = dict[str, bytes]
 """Content by file name; the first one is the file that is handed over, the others are its company."""
@@ -38,6 +48,7 @@ class Originals:
         bare: The same weights without a configuration.
         program: A TorchScript file.
         state: The state of a training.
+        earlier: What topofix made of `labels.nii.gz`, the Record first.
     """
 
     images: dict[str, list[Files]]
@@ -46,11 +57,17 @@ class Originals:
     bare: bytes
     program: bytes
     state: bytes
+    earlier: Files
 
     @property
     def labels(self) -> bytes:
         """A label map as `.nii.gz`."""
         return self.images["NIfTI"][0]["labels.nii.gz"]
+
+
+def options(input_type: InputType = "image", **more: Any) -> CaseOptions:
+    """How topofix is asked here."""
+    return CaseOptions(input_type=input_type, max_voxels=MOST_VOXELS, device="cpu", **more)
 
 
 def make_originals(folder: Path) -> Originals:
@@ -66,6 +83,10 @@ def make_originals(folder: Path) -> Originals:
     weights = {f"network/{name}": tensor for name, tensor in networks.tensors_of(network).items()}
     save_state(folder / "state.safetensors", TrainingState(weights, 0, 0, 1, 1, 0.5, 1.0, (epoch,)), REQUEST)
     nifti = _nifti(folder)
+    earlier = folder / "earlier"
+    output = earlier / "labels_refined.nii.gz"
+    pipeline.refine(folder / "labels.nii.gz", output, RING, options("labels", save_changes=True), EXACT)
+    first = earlier / "labels_refined.json"
     return Originals(
         images={
             "NIfTI": nifti,
@@ -81,6 +102,7 @@ def make_originals(folder: Path) -> Originals:
         bare=serialise(dict(networks.tensors_of(network))),
         program=(folder / "program.ts").read_bytes(),
         state=(folder / "state.safetensors").read_bytes(),
+        earlier={file.name: file.read_bytes() for file in (first, *sorted(earlier.glob("*.nii.gz")))},
     )
 
 

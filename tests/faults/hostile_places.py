@@ -174,12 +174,8 @@ def named(random: Random, folder: Path, originals: Originals) -> Path:
     """A whole scan of a hostile name, perhaps in a folder of another one."""
     if random.random() < 0.3:
         folder = folder / os.fsdecode(random.choice(NAMES))
-    name, content = random.choice(
-        (
-            ("a.nii.gz", originals.labels),
-            *(next(iter(files.items())) for files in originals.images["PNG"][:2]),
-        )
-    )
+    scans = (("a.nii.gz", originals.labels), ("a.png", originals.images["PNG"][2]["palette.png"]))
+    name, content = random.choice(scans)
     path = folder / os.fsdecode(random.choice(NAMES) + name[name.index(".") :].encode())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

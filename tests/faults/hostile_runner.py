@@ -36,29 +36,26 @@ from random import Random
 
 import torch
 from faults.hostile import KINDS, make, put
-from faults.hostile_originals import REQUEST, Originals, make_originals
+from faults.hostile_originals import EXACT, REQUEST, RING, Originals, make_originals, options
 
 from topofix import measurement, pipeline, training_run
 from topofix.errors import TopofixError
+from topofix.imaging.case_lists import read_cases
 from topofix.imaging.constraints import read_constraints
 from topofix.imaging.datasets import read_dataset, read_pair
 from topofix.imaging.tables import priors_csv, read_priors
 from topofix.imaging.volumes import stem
-from topofix.jobs import plan_jobs
+from topofix.jobs import Job, plan_jobs
 from topofix.learning.training_state import load_state
-from topofix.records import CaseOptions, Record, RefinementOptions
+from topofix.records import Record
 from topofix.reporting.bars import bars_csv
 from topofix.request import PriorRequest
 
 MOST_SECONDS = 10.0
 MOST_MEMORY = 2**30
-MOST_VOXELS = 2**22
-"""Of an image that is read here; good ones have a few hundred."""
 MOST_CHARACTERS = 1000
 """Of what is said about an input that is refused."""
 
-EXACT = RefinementOptions(method="exact")
-RING = PriorRequest(("1,1",))
 ENDINGS = (".nii.gz", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".tif")
 """In what topofix writes its results here."""
 
@@ -115,47 +112,43 @@ Use = Callable[[Path, Path, Bench], list[Record]]
 """Takes the input, where the result goes, and the bench; returns the Records of what was written."""
 
 
-def _options(input_type: str = "image", **more) -> CaseOptions:
-    return CaseOptions(input_type=input_type, max_voxels=MOST_VOXELS, device="cpu", **more)
-
-
 def _refine(input_type: str) -> Use:
-    options = _options(input_type, save_changes=True, logits=input_type == "probabilities")
-    return lambda path, output, bench: [pipeline.refine(path, output, RING, options, EXACT)]
+    asked = options(input_type, save_changes=True, logits=input_type == "probabilities")
+    return lambda path, output, bench: [pipeline.refine(path, output, RING, asked, EXACT)]
 
 
 def _segment(path: Path, output: Path, bench: Bench) -> list[Record]:
-    options = _options(model=str(bench.model), save_probabilities=True)
-    return [pipeline.segment(path, output, options)]
+    asked = options(model=str(bench.model), save_probabilities=True)
+    return [pipeline.segment(path, output, asked)]
 
 
 def _with_model(trusted: bool) -> Use:
     def segment(path: Path, output: Path, bench: Bench) -> list[Record]:
-        return [pipeline.segment(bench.labels, output, _options(model=str(path), trust_model=trusted))]
+        return [pipeline.segment(bench.labels, output, options(model=str(path), trust_model=trusted))]
 
     return segment
 
 
 def _measure(path: Path, output: Path, bench: Bench) -> list[Record]:
-    record, bars = measurement.measure(path, None, _options("labels"), each_label=True)
+    record, bars = measurement.measure(path, None, options("labels"), each_label=True)
     bars_csv(path.name, bars)
     priors_csv(measurement.drawn_priors([record]))
     return []
 
 
 def _frozen(path: Path, output: Path, bench: Bench) -> list[Record]:
-    options = _options("labels", freeze=str(path))
-    return [pipeline.refine(bench.labels, output, RING, options, EXACT)]
+    asked = options("labels", freeze=str(path))
+    return [pipeline.refine(bench.labels, output, RING, asked, EXACT)]
 
 
 def _like(path: Path, output: Path, bench: Bench) -> list[Record]:
-    options = _options("probabilities", like=str(path), logits=True)
-    return [pipeline.refine(bench.labels, output, RING, options, EXACT)]
+    asked = options("probabilities", like=str(path), logits=True)
+    return [pipeline.refine(bench.labels, output, RING, asked, EXACT)]
 
 
 def _asked(ask: Callable[[Path], PriorRequest]) -> Use:
     return lambda path, output, bench: [
-        pipeline.refine(bench.labels, output, ask(path), _options("labels"), EXACT)
+        pipeline.refine(bench.labels, output, ask(path), options("labels"), EXACT)
     ]
 
 
@@ -172,13 +165,19 @@ def _resume(path: Path, output: Path, bench: Bench) -> list[Record]:
 
 
 def _folder(path: Path, output: Path, bench: Bench) -> list[Record]:
-    """Every case of a folder; those that fail are refused one by one."""
+    return _every(plan_jobs([path], output.parent / "results", "_refined"))
+
+
+def _list(path: Path, output: Path, bench: Bench) -> list[Record]:
+    return _every(plan_jobs([], output.parent, "_refined", read_cases(path)))
+
+
+def _every(jobs: Sequence[Job]) -> list[Record]:
+    """Refines case after case; those that fail are refused one by one."""
     records = []
-    for job in plan_jobs([path], output.parent / "results", "_refined"):
-        try:
-            records.append(pipeline.refine(job.input, job.output, RING, _options("labels"), EXACT))
-        except (TopofixError, OSError):
-            continue
+    for job in jobs:
+        with suppress(TopofixError, OSError):
+            records.append(pipeline.refine(job.input, job.output, RING, options("labels"), EXACT))
     return records
 
 
@@ -196,6 +195,7 @@ USES: dict[str, Use] = {
     "data set": _plan,
     "state": _resume,
     "folder": _folder,
+    "list": _list,
 }
 """What topofix is asked to do with an input, by name."""
 
@@ -357,7 +357,8 @@ def _traces(sandbox: Path, before: "_Listing", records: Sequence[Record]) -> Ite
     if strange := [name for name in changed if not name.startswith(b"out/")]:
         yield f"touched {min(strange)!r}"
     written = {name for name in changed if name.startswith(b"out/") and not stat.S_ISDIR(after[name][0])}
-    files = [Path(file) for record in records for file in record.outputs.values()]
+    made = [record for record in records if not record.skipped]
+    files = [Path(file) for record in made for file in record.outputs.values()]
     promised = {os.path.relpath(os.fsencode(file), os.fsencode(sandbox)) for file in files}
     if left := written - promised:
         yield f"left {min(left)!r}"

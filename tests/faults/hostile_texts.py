@@ -35,6 +35,12 @@ b.png,b_mask.png,validation,1.4x1.4
 c.png,,train,
 """
 
+LIST = """image,probabilities,output,slice,label,b0,b1
+a.png,,site1/a.png,,1,1,1
+b.png,,,,1,1,0
+,a.png,site2/b.nii.gz,,1,1,1
+"""
+
 DESCRIPTION = """weights = "weights.safetensors"
 dimensions = 2
 labels = ["wall", "cavity"]
@@ -247,6 +253,13 @@ def case_table(random: Random, folder: Path, originals: Originals) -> Path:
     _pictures(folder, originals)
     os.mkfifo(folder / "pipe.png")
     return _written(folder / "cases.csv", disturbed(random, CASES))
+
+
+def case_list(random: Random, folder: Path, originals: Originals) -> Path:
+    """A case list, beside its images and a pipe."""
+    _pictures(folder, originals)
+    os.mkfifo(folder / "pipe.png")
+    return _written(folder / "list.csv", disturbed(random, LIST))
 
 
 def damaged_cases(random: Random, folder: Path, originals: Originals) -> Path:

@@ -295,6 +295,14 @@ def test_arrays_of_numpy_are_images_without_a_place(tmp_path):
             np.testing.assert_array_equal(scan.affine, np.eye(4))
 
 
+@pytest.mark.skipif(np.finfo(np.longdouble).max <= np.finfo(np.float64).max, reason="there are none so large")
+def test_numbers_beyond_double_precision_are_refused_without_a_warning(tmp_path, recwarn):
+    np.save(tmp_path / "x.npy", np.full((2, 3), np.finfo(np.longdouble).max))
+    with pytest.raises(UnreadableFile, match=r"x\.npy: expected finite voxels, found 6 that are NaN or inf"):
+        read(tmp_path / "x.npy")
+    assert not recwarn.list
+
+
 def test_arrays_of_numpy_take_the_place_of_another_image(tmp_path):
     nifti(tmp_path / "scan.nii", sform=(OBLIQUE, 1), array=np.zeros(SHAPE, np.int16))
     np.save(tmp_path / "x.npy", SCAN)

@@ -298,7 +298,7 @@ def test_members_of_gzip_are_one_stream(tmp_path):
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), twice=st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_a_damaged_header_is_read_or_refused_with_a_sentence(tmp_path_factory, place, value, twice):
-    folder = tmp_path_factory.getbasetemp() / "damaged"
+    folder = tmp_path_factory.getbasetemp() / "damaged headers"
     folder.mkdir(exist_ok=True)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(SCAN), folder / "sound.mha", useCompression=True)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(SCAN), folder / "sound.nrrd", useCompression=True)

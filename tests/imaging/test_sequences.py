@@ -133,6 +133,13 @@ def test_an_element_longer_than_its_file_is_refused(tmp_path, writer, inside):
         check(tmp_path, writer, content)
 
 
+def test_bytes_that_look_like_an_item_are_none(tmp_path):
+    """As private elements may hold them."""
+    writer = Writer()
+    private = writer.element(0x0029, 0x1010, b"OB", writer.tag(0xFFFE, 0xE000, 60_000) + b"AAAA0123" * 9)
+    check(tmp_path, writer, private + writer.element(0x0029, 0x1020, b"LO", b"nobody"))
+
+
 def test_elements_of_a_strange_type_are_left_to_gdcm(tmp_path):
     check(tmp_path, Writer(), Writer().element(0x0010, 0x0010, b"??", b"nobody", 60_000))
 

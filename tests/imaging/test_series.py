@@ -23,14 +23,6 @@ ORIGIN = (11.0, -22.5, 33.1)
 LPS = np.diag([-1.0, -1, 1, 1])
 
 
-@pytest.fixture(autouse=True)
-def _locale():
-    """GDCM's writer, which only this test uses, leaves the whole process in the locale "C"."""
-    before = locale.setlocale(locale.LC_ALL)
-    yield
-    locale.setlocale(locale.LC_ALL, before)
-
-
 def rotation(angle: float) -> np.ndarray:
     cos, sin = np.cos(angle), np.sin(angle)
     return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ [[1, 0, 0], [0, cos, -sin], [0, sin, cos]]
@@ -274,6 +266,26 @@ def test_what_is_no_single_scan_is_refused(tmp_path, make, message, capfd):
     with pytest.raises(UnreadableFile, match=message):
         read(tmp_path / "scan")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("sound", "damaged"),
+    [
+        (b"\x02\x00\x13\x00SH", b"\x02\x00\x13\x00CE"),
+        (b"\x02\x00\x13\x00SH\x0a\x00", b"\x02\x00\x13\x00SH\xff\xff"),
+    ],
+    ids=["a strange type", "a length beyond the file"],
+)
+def test_gdcm_sees_no_file_that_begins_with_a_damaged_group(tmp_path, monkeypatch, sound, damaged):
+    """Of one it takes more than a gigabyte of memory."""
+    series(tmp_path)
+    file = tmp_path / "000.dcm"
+    content = file.read_bytes()
+    assert sound in content
+    file.write_bytes(content.replace(sound, damaged))
+    monkeypatch.setattr(SimpleITK.ImageFileReader, "ReadImageInformation", lambda reader: pytest.fail("seen"))
+    with pytest.raises(UnreadableFile, match=r"000\.dcm: expected a slice of a DICOM series, found"):
+        read(tmp_path)
 
 
 def test_a_single_slice_by_name_is_told_where_to_go(tmp_path):

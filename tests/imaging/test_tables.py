@@ -1,6 +1,8 @@
 """The prior CSV: which row speaks for which slice, and what is refused."""
 
 import re
+import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -217,6 +219,38 @@ def test_only_rows_that_can_contradict_each_other_are_held_together(table):
     priors = table("case,slice,frame,label,b0,b1\na,*,*,1,1,0\na,2-3,*,1+2,1,0\na,3,5,1,0,0\n")
     assert set(priors.stated_together("a.png")) == {("1:1,0", "1+2:1,0"), ("1:0,0", "1+2:1,0")}
     assert priors.stated_together("b") == ()
+
+
+spans = st.none() | st.tuples(st.integers(0, 5), st.integers(0, 3)).map(lambda span: (span[0], sum(span)))
+
+
+@given(
+    st.lists(
+        st.tuples(spans, st.sampled_from(("1", "2", "1+2", "")), st.sampled_from(("1,0", "1,1")), spans),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_rows_are_held_together_for_every_slice_and_frame_that_is_named(stated):
+    rows = tuple(PriorRow(number, "a", *row) for number, row in enumerate(stated, start=2))
+    priors = PriorTable(Path("priors.csv"), rows)
+
+    def named(spans):
+        return [k for k in range(9) if any(span and span[0] <= k <= span[1] for span in spans)] or [None]
+
+    places = product(named([row.slices for row in rows]), named([row.frames for row in rows]))
+    expected = {priors.texts("a", *place) for place in places} - {()}
+    assert set(priors.stated_together("a")) == (
+        expected if {row.label for row in rows} - {"1", "2"} else set()
+    )
+
+
+@pytest.mark.parametrize("cells", ["{0},*", "{1},{2}"], ids=["by slice", "by slice and frame"])
+def test_many_rows_of_one_case_are_held_together_quickly(table, cells):
+    rows = "".join(f"a,{cells.format(k, k // 100, k % 100)},1+2,1,{k % 2}\n" for k in range(20_000))
+    began = time.perf_counter()
+    assert len(table("case,slice,frame,label,b0,b1\n" + rows).stated_together("a")) == 2
+    assert time.perf_counter() - began < 10  # it was minutes
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "'=a", "''-a"])

@@ -611,11 +611,11 @@ def of_type(dtype) -> np.ndarray:
         ),
         (
             {"edit": edit(pixdim=[1, 0.7, 0, 2.5, 1, 1, 1, 1])},
-            r"expected a spacing above 0 mm, up to 1e\+12, found \(0\.\d+, 0",
+            r"expected a spacing from 1e-12 to 1e\+12 mm, found \(0\.\d+, 0",
         ),
         (
             {"edit": edit(pixdim=[1, np.nan, 1, 2.5, 1, 1, 1, 1])},
-            r"expected a finite affine|a spacing above 0 mm",
+            r"expected a finite affine|a spacing from 1e-12",
         ),
         ({"sform": (OBLIQUE, 1), "edit": edit(srow_y=np.nan)}, r"expected a finite affine, found \[\[0\.\d+"),
     ],

@@ -17,7 +17,7 @@ import tifffile
 from files import save
 from PIL import Image
 
-from topofix.errors import UnreadableFile
+from topofix.errors import UnreadableFile, UnwritableFile
 from topofix.imaging import pictures
 from topofix.imaging.datasets import CaseFile, read_pair
 from topofix.imaging.frames import read_frames
@@ -428,12 +428,38 @@ def test_a_spacing_and_a_place_out_of_this_world_are_refused(tmp_path):
     (tmp_path / "x.nii").write_bytes(content)
     with pytest.raises(UnreadableFile, match=r"x\.nii: expected a finite affine, found"):
         read(tmp_path / "x.nii")
-    (tmp_path / "y.nii").write_bytes(image.to_bytes()[:80] + struct.pack("<f", 1e30) + image.to_bytes()[84:])
-    with pytest.raises(UnreadableFile, match=r"y\.nii: expected a spacing above 0 mm, up to 1e\+12, found"):
-        read(tmp_path / "y.nii")
+    for step in (1e30, 1e-45):  # the cube of the latter would be 0 mm³
+        content = image.to_bytes()[:80] + struct.pack("<f", step) + image.to_bytes()[84:]
+        (tmp_path / "y.nii").write_bytes(content)
+        with pytest.raises(
+            UnreadableFile, match=r"y\.nii: expected a spacing from 1e-12 to 1e\+12 mm, found"
+        ):
+            read(tmp_path / "y.nii")
 
 
 def test_a_folder_of_lies_still_has_its_images_found(tmp_path):
     for name, make, _ in LIES.values():
         (tmp_path / name).write_bytes(make())
     assert len(find_images(tmp_path)) == len({name for name, _, _ in LIES.values()} - {"x.npy"})
+
+
+@pytest.mark.parametrize("name", ["x.nrrd", "x.nhdr", "x.mha", "x.mhd", "series"])
+def test_a_path_that_is_no_text_is_refused_where_itk_would_end_the_process(tmp_path, name):
+    WHOLE[name](tmp_path / name)
+    path = tmp_path / os.fsdecode(b"\xff\xfe" + name.encode())
+    (tmp_path / name).rename(path)
+    shown = "0.dcm" if name == "series" else rf"\\udcff\\udcfe{name}"
+    with pytest.raises(
+        UnreadableFile, match=rf"^'{shown}': expected a path in UTF-8, found other bytes in it$"
+    ):
+        read(path)
+    if name != "series":
+        with pytest.raises(UnwritableFile, match=r"expected a path in UTF-8, found other bytes in it$"):
+            save(path, SCAN)
+        assert {file.name for file in tmp_path.iterdir()} <= {path.name, "x.raw"}
+
+
+def test_such_a_path_is_read_and_written_in_other_formats(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.nii.gz")
+    save(path, SCAN)
+    np.testing.assert_array_equal(read(path).array, SCAN)

@@ -103,7 +103,8 @@ def load(
                 raise UnreadableFile(f"{path}: expected {promised} B, found a file that is truncated")
         stream.read(1)  # at its end a zip's checksum is verified
     array: Voxels = content.view(dtype).reshape(shape, order="F" if fortran else "C")
-    return array.astype(_kept_as(dtype), copy=False)
+    with np.errstate(over="ignore"):  # what is too large for double precision is refused as infinite
+        return array.astype(_kept_as(dtype), copy=False)
 
 
 def _header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:

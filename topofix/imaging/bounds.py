@@ -7,7 +7,7 @@ unpacked to, is refused with one sentence. So is what is no file, such as a pipe
 import stat
 from pathlib import Path
 
-from topofix.errors import UnreadableFile
+from topofix.errors import TopofixError, UnreadableFile
 
 MOST_VOXELS = 2**28
 """Of an image, all channels and frames together, unless a caller allows more; as `topofix.records` has it."""
@@ -48,6 +48,18 @@ def check_kind(path: Path, expected: str) -> None:
         return
     if found := _NO_FILE.get(stat.S_IFMT(mode)):
         raise UnreadableFile(f"{path}: expected {expected}, found {found}")
+
+
+def check_name(path: Path, error: type[TopofixError] = UnreadableFile) -> None:
+    """Refuses a path that is no text in UTF-8: ITK ends the process that asks for it.
+
+    Raises:
+        TopofixError: it is none; of the type that is given.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise error(f"{shown(path.name)}: expected a path in UTF-8, found other bytes in it") from None
 
 
 def check_count(path: Path, voxels: int, most: int) -> None:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.bounds import MOST_VOXELS, check_count, check_room, check_size
+from topofix.imaging.bounds import MOST_VOXELS, check_count, check_name, check_room, check_size
 from topofix.imaging.itk import RAS_LPS
-from topofix.imaging.sequences import Order, check_elements, element, is_typed, no_slice
+from topofix.imaging.sequences import TYPES, Order, check_elements, element, is_typed, no_slice
 from topofix.imaging.silence import silence
 from topofix.imaging.volume import Affine, Volume
 
@@ -121,13 +121,16 @@ def _slice(reader: Any, path: Path, max_voxels: int) -> _Slice:
 
 def _check_content(path: Path, max_voxels: int) -> str:
     """Refuses a file that GDCM should not see; its transfer syntax, which says how it is written."""
+    check_name(path)
     check_size(path, max_voxels)
     content = path.read_bytes()
     if content[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
         raise no_slice(path)
     syntax, at = "", _MAGIC_AT + len(_MAGIC)
     while content[at : at + 2] == _META:  # this group is always written in one way
-        tag, _, size, begin = element(content, at, typed=True, order="little")
+        tag, kind, size, begin = element(content, at, typed=True, order="little")
+        if kind not in TYPES or begin + size > len(content):  # GDCM takes gigabytes to find that out
+            raise no_slice(path)
         at = begin + size
         if tag == _SYNTAX:
             syntax = content[begin:at].decode("latin-1").rstrip("\0 ")

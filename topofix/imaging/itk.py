@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topofix.errors import UnreadableFile, UnwritableFile
-from topofix.imaging.bounds import MOST_VOXELS, check_count
+from topofix.imaging.bounds import MOST_VOXELS, check_count, check_name
 from topofix.imaging.headers import check_storage, read_storage
 from topofix.imaging.silence import silence
 from topofix.imaging.volume import Affine, Volume, Voxels, check_shape
@@ -47,6 +47,7 @@ def read(path: Path, *, channels: bool = False, max_voxels: int = MOST_VOXELS) -
     """
     import SimpleITK
 
+    check_name(path)
     storage = read_storage(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
@@ -97,6 +98,7 @@ def write(path: Path, array: Voxels, like: Volume) -> None:
     """Writes one file, and the data file beside a `.nhdr` or `.mhd`."""
     import SimpleITK
 
+    check_name(path, UnwritableFile)
     rank = array.ndim
     if isinstance(like.header, _Header):
         header = like.header

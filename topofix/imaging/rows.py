@@ -6,10 +6,9 @@ frames wins, in the same way: slices come first, because where an organ ends it 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 from topofix.imaging.volumes import is_image, suffix
@@ -130,7 +129,8 @@ class PriorTable:
             >>> table.texts("scan01.nii.gz", 3), table.texts("scan01", 7), table.texts("scan02", 7)
             (('2:1,1',), ('2:0,0',), ())
         """
-        return _texts(self._rows_of.get(case_name(case), ()), slice, frame)
+        rows = self._rows_of.get(case_name(case), ())
+        return _texts(row for row in rows if row.covers(slice, frame))
 
     def stated_together(self, case: str) -> tuple[tuple[str, ...], ...]:
         """The priors that hold at once, for every slice and frame that a row names.
@@ -147,14 +147,13 @@ class PriorTable:
         lengths = {row.betti.count(",") for row in rows}
         if len(lengths) < 2 and all(row.label and "+" not in row.label for row in rows):
             return ()
-        frames = _turns(row.frames for row in rows)
+        frames = [first for first, _ in _stretches(rows, [row.frames for row in rows])]
         found: dict[tuple[str, ...], None] = {}
-        for index in _turns(row.slices for row in rows):
-            there = [row for row in rows if _holds(row.slices, index)]
-            spans = [row.frames for row in there if row.frames is not None]
-            others = (frame for frame in frames if not any(_holds(span, frame) for span in spans))
-            for frame in (*_turns(spans), *islice(others, 1)):  # of those that none of these rows names, one
-                found[_texts(there, index, frame)] = None
+        for _, there in _stretches(rows, [row.slices for row in rows]):
+            spans = [row.frames for row in there]
+            found |= dict.fromkeys(_texts(here) for _, here in _stretches(there, spans))
+            if not _hold_all(spans, frames):  # some frame is named by other rows alone
+                found[_texts(row for row in there if row.frames is None)] = None
         return tuple(texts for texts in found if texts)
 
     def unmatched(self, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -188,14 +187,13 @@ class PriorTable:
         return tuple(row for row in rows if row.slices is not None and row.slices[1] >= slices)
 
 
-def _texts(rows: Iterable[PriorRow], index: int | None, frame: int | None) -> tuple[str, ...]:
-    """One text per label, of the row that wins."""
+def _texts(rows: Iterable[PriorRow]) -> tuple[str, ...]:
+    """Of rows for one slice in one frame, a text per label: that of the row that wins."""
     best: dict[str, PriorRow] = {}
     for row in rows:
-        if row.covers(index, frame):
-            rival = best.setdefault(row.region, row)
-            if row.breadth < rival.breadth:
-                best[row.region] = row
+        rival = best.setdefault(row.region, row)
+        if row.breadth < rival.breadth:
+            best[row.region] = row
     return tuple(row.text for row in best.values())
 
 
@@ -213,12 +211,41 @@ def _meet(one: Span, other: Span) -> bool:
     return one is None or other is None or max(one[0], other[0]) <= min(one[1], other[1])
 
 
-def _turns(spans: Iterable[Span]) -> list[int | None]:
-    """An index out of every stretch in which the same spans hold; None where there are none."""
-    named = [span for span in spans if span is not None]
-    edges = {first for first, _ in named} | {last + 1 for _, last in named}
-    turns = sorted(edge for edge in edges if any(_holds(span, edge) for span in named))
-    return [*turns] or [None]
+def _hold_all(spans: Iterable[Span], indices: Sequence[int | None]) -> bool:
+    """Whether each of some ascending indices lies in a span that names it."""
+    left = iter(indices)
+    index = next(left, None)
+    for first, last in sorted(span for span in spans if span is not None):
+        while index is not None and first <= index <= last:
+            index = next(left, None)
+    return index is None
+
+
+def _stretches(
+    rows: Sequence[PriorRow], spans: Sequence[Span]
+) -> Iterator[tuple[int | None, list[PriorRow]]]:
+    """Every stretch of indices that the same rows name: its first index, and the rows that hold there.
+
+    Args:
+        rows: in the file's order.
+        spans: of each row.
+
+    Returns:
+        Ascending; a single one under None where no row names an index.
+    """
+    edges: dict[int, list[int]] = {}  # places of rows that begin or end there
+    for place, span in enumerate(spans):
+        if span is not None:
+            edges.setdefault(span[0], []).append(place)
+            edges.setdefault(span[1] + 1, []).append(place)
+    if not edges:
+        yield None, list(rows)
+    always = [place for place, span in enumerate(spans) if span is None]
+    named: set[int] = set()
+    for edge in sorted(edges):
+        named.symmetric_difference_update(edges[edge])
+        if named:
+            yield edge, [rows[place] for place in sorted((*always, *named))]
 
 
 def case_name(case: str) -> str:

@@ -31,6 +31,12 @@ _ITEM, _END_OF_ITEM, _END_OF_SEQUENCE, _PIXELS = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 """The types whose elements have a length of four bytes, where types are written at all."""
 
+_SHORT = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
+TYPES = _LONG | frozenset(_SHORT.encode().split())
+"""Every type there is."""
+
+_UNKNOWN = (b"", b"UN")  # what may be a sequence: if it begins with an item
+
 
 class _Level(NamedTuple):
     """A sequence, an item, or packed pixels, whose items hold no elements."""
@@ -76,12 +82,13 @@ def _walk(content: bytes, start: int, typed: bool, order: Order) -> Iterator[tup
         tag, kind, size, at = element(content, begin, top.typed, order)
         if kind and not is_typed(content, begin):
             return
+        is_sequence = kind in _UNKNOWN and content[at : at + 4] == item
         yield len(levels), tag, at if size == _NO_LENGTH else at + size
         if tag in (_END_OF_ITEM, _END_OF_SEQUENCE):
             if (tag == _END_OF_ITEM) != (top.tag == _ITEM) or top.end < math.inf or not top.tag:
                 return
             levels.pop()
-        elif size == _NO_LENGTH or tag == _ITEM or kind == b"SQ" or content[at : at + 4] == item:
+        elif size == _NO_LENGTH or tag == _ITEM or kind == b"SQ" or is_sequence:
             if top.tag == _PIXELS:
                 at += size
             else:

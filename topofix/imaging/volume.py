@@ -21,8 +21,9 @@ from topofix.imaging.bounds import shown
 Voxels = npt.NDArray[Any]
 Affine = npt.NDArray[np.float64]
 
-LONGEST = 1e12
-"""mm, a voxel's side and the way to it at most: beyond that a header is damaged, and numbers overflow."""
+SHORTEST, LONGEST = 1e-12, 1e12
+"""mm, a voxel's side at least and at most, and the way to it at most: beyond that a header is damaged, and
+volumes are 0 or overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,9 +95,9 @@ def check_finite(volume: Volume) -> None:
     """
     if not (np.abs(volume.affine) <= LONGEST).all():  # not so, either, where it is no number
         raise UnreadableFile(f"{volume.path}: expected a finite affine, found {volume.affine.tolist()}")
-    if not all(0 < step <= LONGEST for step in volume.spacing):
+    if not all(SHORTEST <= step <= LONGEST for step in volume.spacing):
         raise UnreadableFile(
-            f"{volume.path}: expected a spacing above 0 mm, up to {LONGEST:g}, found {volume.spacing}"
+            f"{volume.path}: expected a spacing from {SHORTEST:g} to {LONGEST:g} mm, found {volume.spacing}"
         )
     if volume.array.dtype.kind == "f" and not (finite := np.isfinite(volume.array)).all():
         first = tuple(int(index) for index in np.unravel_index(np.argmin(finite), finite.shape))
