@@ -58,7 +58,7 @@ def run(
             if any(isinstance(future.exception(), BrokenExecutor) for future in done):
                 stop_now()  # the workers that are left, else a case could have two
                 done, _ = wait(in_hand)
-                time.sleep(POLL)  # a server of workers that was killed takes a moment until it is gone
+                time.sleep(0.05)  # a server of workers that was killed takes a moment until it is gone
                 executor.shutdown(wait=False)
                 executor = team.executor()
             for future in done:

@@ -17,6 +17,7 @@ import argparse
 import io
 import json
 import os
+import pickle
 import resource
 import select
 import shutil
@@ -200,22 +201,20 @@ USES: dict[str, Use] = {
 """What topofix is asked to do with an input, by name."""
 
 
-def run(count: int, seed: int, root: Path, first: int = 0) -> Iterator[Result]:
+def run(numbers: range, seed: int, root: Path, originals: Originals) -> Iterator[Result]:
     """Works off inputs of a seed.
 
     Args:
-        count: How many.
+        numbers: Which ones.
         seed: Of all of them.
         root: An empty folder for everything.
-        first: Number of the first one.
+        originals: What they are made of.
     """
-    drafts, shelf, sandbox = (root / name for name in ("drafts", "shelf", "sandbox"))
-    for folder in (drafts, shelf):
-        folder.mkdir()
-    originals = make_originals(drafts)
+    shelf, sandbox = root / "shelf", root / "sandbox"
+    shelf.mkdir()
     bench = Bench.set_up(shelf, originals)
     _warm_up(shelf / "warm", bench, originals)
-    following, end = first, first + count
+    following, end = numbers.start, numbers.stop
     while following < end:
         reader, writer = os.pipe()
         child = os.fork()
@@ -223,7 +222,7 @@ def run(count: int, seed: int, root: Path, first: int = 0) -> Iterator[Result]:
             os.close(reader)
             _work(range(following, end), seed, sandbox, originals, bench, writer)
         os.close(writer)
-        with os.fdopen(reader, "rb") as lines:
+        with os.fdopen(reader, "rb", buffering=0) as lines:  # `select` sees no buffer
             while following < end:
                 ready, _, _ = select.select([lines], [], [], MOST_SECONDS)
                 line = lines.readline() if ready else b""
@@ -411,17 +410,24 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where the results go")
+    parser.add_argument("--originals", type=Path, help="where what they were made of goes, pickled")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = []
-    with tempfile.TemporaryDirectory() as root:
-        for result in run(arguments.count, arguments.seed, Path(root), arguments.first):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "drafts").mkdir()
+        originals = make_originals(root / "drafts")
+        numbers = range(arguments.first, arguments.first + arguments.count)
+        for result in run(numbers, arguments.seed, root, originals):
             results.append(result)
             if result.faults:
                 print(f"{result}\n{result.message}", file=sys.stderr)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    if arguments.originals:
+        arguments.originals.write_bytes(pickle.dumps(originals))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -37,7 +36,7 @@ LOCAL = (*REFINE, "--scheduler", "local", "--jobs", "2")
 full = pytest.mark.skipif(not FULL, reason="in `make test-faults`")
 
 
-class Client:
+class FakeClient:
     """Of a scheduler that can be lost; a task is done when the client is told so."""
 
     def __init__(self):
@@ -74,7 +73,7 @@ def work(job: Job) -> Result:
 
 
 def test_what_was_handed_out_is_finished():
-    client, stops = Client(), []
+    client, stops = FakeClient(), []
 
     def stopped() -> bool:
         if client.pending and not stops:
@@ -90,7 +89,7 @@ def test_what_was_handed_out_is_finished():
 
 @pytest.mark.parametrize("when", ["while work is in hand", "before"])
 def test_without_its_scheduler_a_run_ends_with_a_sentence(when):
-    client = Client()
+    client = FakeClient()
     if when == "before":
         client.lose()
     with pytest.raises(InvalidOption, match="--scheduler: expected it to stay within reach, lost it"):
@@ -160,19 +159,21 @@ def test_a_worker_of_a_local_cluster_is_killed(tmp_path):
 
 
 @contextmanager
-def cluster(place: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """The address of a scheduler, and its process and those of two workers."""
+def cluster(folder: Path, place: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """The address of a scheduler, and its process and those of two workers in a folder."""
     file = place / "scheduler.json"
 
     def run(name: str, *arguments: str) -> subprocess.Popen:
         command = [sys.executable, "-m", f"distributed.cli.{name}", "--no-dashboard", *arguments]
-        return subprocess.Popen(command, cwd=place, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
 
-    processes = [run("dask_scheduler", "--port", "0", "--scheduler-file", str(file))]
+    here = ("--host", "127.0.0.1")
+    processes = [run("dask_scheduler", *here, "--port", "0", "--scheduler-file", str(file))]
     try:
         until(lambda: file.exists() and file.read_text())
         address = json.loads(file.read_text())["address"]
-        processes += [run("dask_worker", address, "--no-nanny", "--nthreads", "1") for _ in range(2)]
+        one = ("--no-nanny", "--nthreads", "1", "--local-directory", str(place))
+        processes += [run("dask_worker", address, *here, *one) for _ in range(2)]
         yield address, processes
     finally:
         for process in processes:
@@ -183,10 +184,13 @@ def cluster(place: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
 @full
 @pytest.mark.parametrize("which", ["a worker", "the scheduler"])
 def test_a_cluster_of_somebody_else_s(tmp_path, which):
+    from distributed import Client
+
     folder = make_cohort(tmp_path / "cohort", CASES)
     (tmp_path / "cluster").mkdir()
-    with cluster(tmp_path / "cluster") as (address, (scheduler, worker, _)):
-        time.sleep(20)  # until both workers have told the scheduler
+    with cluster(folder, tmp_path / "cluster") as (address, (scheduler, worker, _)):
+        with Client(address) as client:
+            client.wait_for_workers(2)
         command = start(folder, *REFINE, "--scheduler", address)
         until(lambda: results(folder / "out"))
         (worker if which == "a worker" else scheduler).kill()

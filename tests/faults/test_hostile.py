@@ -6,18 +6,18 @@ whose table is written to `benchmarks/`.
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from faults import hostile_commands, hostile_table
-from faults.hostile_originals import make_originals
 from faults.hostile_runner import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("TOPOFIX_FAULTS") == "full"
-COUNT, COMMANDS = (10_000, 40) if FULL else (200, 3)
+COUNT, COMMANDS = (10_000, 40) if FULL else (200, 2)
 SEED = 1
 
 pytestmark = pytest.mark.skipif(
@@ -26,25 +26,29 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> list[Result]:
-    """What became of every input, in a process of its own: inputs may take it with them."""
-    stored = tmp_path_factory.mktemp("hostile") / "results.json"
-    words = ("--count", str(COUNT), "--seed", str(SEED), "--json", str(stored))
+def folder(tmp_path_factory) -> Path:
+    """What a process of its own found: an input may take it with it."""
+    folder = tmp_path_factory.mktemp("hostile")
+    words = ("--count", str(COUNT), "--seed", str(SEED), "--json", "results.json", "--originals", "originals")
     subprocess.run(
         [sys.executable, "-m", "faults.hostile_runner", *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
         check=True,
     )
-    return [Result(**each) for each in json.loads(stored.read_text())]
+    return folder
 
 
 @pytest.fixture(scope="module")
-def ended(results, tmp_path_factory) -> list[hostile_commands.Ended]:
+def results(folder) -> list[Result]:
+    """What became of every input."""
+    return [Result(**each) for each in json.loads((folder / "results.json").read_text())]
+
+
+@pytest.fixture(scope="module")
+def ended(folder, results) -> list[hostile_commands.Ended]:
     """How the real command ended on the worst of them."""
-    folder = tmp_path_factory.mktemp("commands")
-    (folder / "drafts").mkdir()
-    originals = make_originals(folder / "drafts")
+    originals = pickle.loads((folder / "originals").read_bytes())
     return [
         hostile_commands.run(result, SEED, folder / str(result.number), originals)
         for result in hostile_commands.worst(results, COMMANDS)

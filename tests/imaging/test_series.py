@@ -302,7 +302,7 @@ def test_a_single_slice_by_name_is_told_where_to_go(tmp_path):
 )
 @settings(max_examples=150, deadline=None)
 def test_a_damaged_series_is_read_or_refused_with_a_sentence(tmp_path_factory, kept, flips):
-    folder = tmp_path_factory.getbasetemp() / "damaged"
+    folder = tmp_path_factory.getbasetemp() / "damaged_series"
     if not folder.is_dir():
         series(folder, OBLIQUE)
         shutil.copy(folder / "002.dcm", folder.with_name("sound.dcm"))
