@@ -109,7 +109,7 @@ def tiny_channels():
     from topofix.learning import network as networks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks.CHANNELS, 2, (4, 8, 8))
+        patch.setitem(networks.CHANNELS, 2, (8, 16, 16))
         yield
 
 
@@ -127,7 +127,7 @@ def model(tmp_path_factory, run, hearts) -> Path:
     with tiny_channels():
         result = run(
             *("train", hearts, "--output", path, "--labels", "wall,cavity", "--patch-size", "32,32"),
-            *("--epochs", 16, "--batch-size", 3, "--learning-rate", 0.03, "--no-augment", "--device", "cpu"),
+            *("--epochs", 24, "--batch-size", 3, "--learning-rate", 0.01, "--no-augment", "--device", "cpu"),
             *("--licence", "CC0-1.0"),
         )
     assert result.exit_code == 0, result.stderr

@@ -39,13 +39,13 @@ def data(tmp_path, save, heart):
 def test_the_checkpoint_says_what_it_is_and_where_it_comes_from(model, hearts):
     checkpoint = networks.load(model)
     config, about = checkpoint.config, checkpoint.about
-    assert config == networks.NetworkConfig(2, ("wall", "cavity"), (1.0, 1.0), (32, 32), (4, 8, 8))
+    assert config == networks.NetworkConfig(2, ("wall", "cavity"), (1.0, 1.0), (32, 32), (8, 16, 16))
     assert about["data"] == f"{hearts.parent.name}/{hearts.name}"
     assert (about["training_cases"], about["validation_cases"]) == (9, 1)
     assert about["licence"] == "CC0-1.0"
-    assert about["options"]["epochs"] == 16
-    assert about["options"]["learning_rate"] == 0.03
-    assert 1 <= about["epoch"] <= 16
+    assert about["options"]["epochs"] == 24
+    assert about["options"]["learning_rate"] == 0.01
+    assert 1 <= about["epoch"] <= 24
     assert set(about["validation_dice"]) == {"wall", "cavity"}
     assert min(about["validation_dice"].values()) > 0.8
     assert "topofix" in about

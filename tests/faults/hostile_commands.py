@@ -8,7 +8,7 @@ from pathlib import Path
 
 from faults.hostile import make
 from faults.hostile_originals import MOST_VOXELS, Originals
-from faults.hostile_runner import Result
+from faults.hostile_runner import Result, output_name
 
 COMMAND = Path(sys.executable).with_name("topofix")
 MOST_SECONDS = 60
@@ -123,7 +123,7 @@ def run(result: Result, seed: int, folder: Path, originals: Originals) -> Ended:
     (folder / "labels.nii.gz").write_bytes(originals.labels)
     (folder / "model.safetensors").write_bytes(originals.model)
     _, use, path = make(seed, result.number, folder / "in", originals)
-    output = folder / "out" / "result.nii.gz"
+    output = folder / "out" / output_name(path, result.number)
     words = ARGUMENTS[use](*map(str, (path, output, folder / "labels.nii.gz", folder / "model.safetensors")))
     ended = subprocess.run(
         [COMMAND, *words], cwd=folder / "out", capture_output=True, timeout=MOST_SECONDS, check=False

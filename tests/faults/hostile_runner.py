@@ -294,6 +294,11 @@ class _Chatter:
         return os.pread(self._file.fileno(), 500, 0).decode(errors="replace")
 
 
+def output_name(path: Path, number: int) -> str:
+    """What the result of an input is called."""
+    return f"{stem(path)}_refined{Random(number).choice(ENDINGS)}"
+
+
 def _try(
     number: int, seed: int, sandbox: Path, originals: Originals, bench: Bench, chatter: _Chatter
 ) -> Result:
@@ -304,7 +309,7 @@ def _try(
     os.chdir(sandbox / "here")
     tempfile.tempdir = str(sandbox / "temporary")
     kind, use, path = make(seed, number, sandbox / "in", originals)
-    output = sandbox / "out" / f"{stem(path)}_refined{Random(number).choice(ENDINGS)}"
+    output = sandbox / "out" / output_name(path, number)
     result = Result(number, kind.family, kind.name, use)
     before, records = _listing(sandbox), list[Record]()
     chatter.begin()

@@ -11,7 +11,24 @@ from pathlib import Path
 from faults.hostile_commands import Ended
 from faults.hostile_runner import MOST_CHARACTERS, MOST_MEMORY, MOST_SECONDS, Result
 
-FOUND: tuple[str, ...] = ()
+FOUND = (
+    "Pipes, links to devices, sparse files of terabytes and bombs in gzip, zip, PNG, TIFF, NRRD, "
+    "MetaImage and checkpoints kept the program for ever or took all memory.",
+    "Writing a `.mhd` where a folder or the file has a `%` in its name: MetaIO takes the path for a "
+    "format, which ended the process (`%s%n`) or damaged the voxels (`50%`). Names such as `~x` and "
+    "`a:b` put the voxels of a detached header into the current folder; others made headers that could "
+    "not be read again.",
+    "A TIFF that was cut between two pages was read as a shorter stack, and a PNG whose rows end early "
+    "with empty rows in their place.",
+    "A detached header could name any file of the machine as its voxels.",
+    "A DICOM slice with one damaged byte in its first group took 1.2 GiB.",
+    "A file whose name is not UTF-8 ended in a traceback after the label map was written.",
+    "A damaged Record beside a result ended in a traceback, and a pipe in its place was waited for.",
+    "Warnings of Pillow and nibabel and lines of MetaIO and libtiff appeared on stderr.",
+    "A prior table with thousands of rows for one case took minutes to check.",
+    "A spacing so small that a voxel has 0 mm³ ended in a division by zero.",
+    "Refusals of up to 200,000 characters.",
+)
 """What was found with them, and mended."""
 
 

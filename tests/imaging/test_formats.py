@@ -3,6 +3,9 @@
 import contextlib
 import itertools
 import shutil
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -223,6 +226,59 @@ def test_a_png_holds_no_stack(tmp_path):
         write(tmp_path / "x.png", labels, like=Volume(labels, (1.0,) * 3, np.eye(4), Path()))
 
 
+def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row"), [(8, 0, 5), (16, 0, 10), (1, 0, 1), (4, 0, 3), (8, 2, 15), (16, 6, 40)]
+)
+def test_a_png_of_fewer_rows_than_it_promises_is_refused(tmp_path, depth, colour, row):
+    rows = bytes(4 * (row + 1))
+    (tmp_path / "x.png").write_bytes(png(5, 4, rows, depth, colour))
+    assert read(tmp_path / "x.png").array.shape == (4, 5)
+    for height, some in ((5, rows), (60_000, rows), (4, rows[:-1]), (4, b"")):
+        (tmp_path / "x.png").write_bytes(png(5, height, some, depth, colour))
+        message = rf"x\.png: expected {height * (row + 1)} B of pixels, found {len(some)} B"
+        with pytest.raises(UnreadableFile, match=message):
+            read(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(("width", "height"), [(9, 10), (1, 1), (3, 17), (5, 2), (8, 8)])
+def test_an_interlaced_png_is_read_if_it_is_whole(tmp_path, width, height):
+    array = np.random.default_rng(0).integers(0, 255, (height, width), np.uint8)
+    steps = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    rows = b"".join(
+        b"\0" + line.tobytes()
+        for left, top, right, down in steps
+        for line in array[top::down, left::right]
+        if line.size
+    )
+    (tmp_path / "x.png").write_bytes(png(width, height, rows, interlaced=1))
+    np.testing.assert_array_equal(read(tmp_path / "x.png").array, array)
+    (tmp_path / "x.png").write_bytes(png(width, height, rows[:-1], interlaced=1))
+    message = rf"x\.png: expected {len(rows)} B of pixels, found {len(rows) - 1} B"
+    with pytest.raises(UnreadableFile, match=message):
+        read(tmp_path / "x.png")
+
+
+def test_a_png_with_two_headers_or_a_chunk_beyond_its_end_is_refused(tmp_path):
+    content = png(5, 4, bytes(24))
+    for damaged in (content[:33] + content[8:], content[:-12] + b"\xff\xff\xff\xf0tEXt" + content[-4:]):
+        (tmp_path / "x.png").write_bytes(damaged)
+        tracemalloc.start()
+        with pytest.raises(UnreadableFile, match=r"x\.png: expected a (whole PNG|complete \.png)"):
+            read(tmp_path / "x.png")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**24
+
+
 def mixed(path):
     pages = [Image.fromarray(np.zeros(shape, np.uint8)) for shape in ((4, 5), (2, 3))]
     pages[0].save(path, save_all=True, append_images=pages[1:])
@@ -297,9 +353,14 @@ def test_arrays_of_numpy_are_images_without_a_place(tmp_path):
 
 @pytest.mark.skipif(np.finfo(np.longdouble).max <= np.finfo(np.float64).max, reason="there are none so large")
 def test_numbers_beyond_double_precision_are_refused_without_a_warning(tmp_path, recwarn):
-    np.save(tmp_path / "x.npy", np.full((2, 3), np.finfo(np.longdouble).max))
-    with pytest.raises(UnreadableFile, match=r"x\.npy: expected finite voxels, found 6 that are NaN or inf"):
-        read(tmp_path / "x.npy")
+    largest = np.full((2, 3), np.finfo(np.longdouble).max)
+    for array in (
+        largest,
+        np.frombuffer(bytes(range(96)), np.longdouble).reshape(2, 3),
+    ):  # some are no numbers
+        np.save(tmp_path / "x.npy", array)
+        with pytest.raises(UnreadableFile, match=r"x\.npy: expected finite voxels, found \d that are NaN or"):
+            read(tmp_path / "x.npy")
     assert not recwarn.list
 
 

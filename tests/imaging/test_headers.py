@@ -94,7 +94,14 @@ def test_data_files_below_the_header_are_read(tmp_path, kind, make):
     np.testing.assert_array_equal(read(path).array, SCAN)
 
 
-ELSEWHERE = ["/etc/passwd", "../secret.raw", "parts/../../secret.raw", "C:\\secret.raw", "..\\secret.raw"]
+ELSEWHERE = [
+    "/etc/passwd",
+    "../secret.raw",
+    "parts/../../secret.raw",
+    "C:\\secret.raw",
+    "..\\secret.raw",
+    "~/secret.raw",
+]
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)

@@ -469,7 +469,9 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path):
 def test_a_geometry_that_itk_cannot_hold_is_refused(tmp_path):
     coronal = affine_of(np.array([[1, 0, 0], [0, 0, 1], [0, 1, 0]]))
     like = Volume(LABELS[..., 0], (0.7, 0.8), coronal, Path())
-    with pytest.raises(UnwritableFile, match=r"^x\.mha: cannot be written with spacing"):
+    with pytest.raises(
+        UnwritableFile, match=r"^x\.mha: cannot be written with spacing \(\d[^a-z]*\) and direction \("
+    ):
         write(tmp_path / "x.mha", LABELS[..., 0], like)
     assert list(tmp_path.iterdir()) == []
 
@@ -543,6 +545,29 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path, name):
     (tmp_path / f"x{name}").write_bytes(content)
     with pytest.raises(UnreadableFile, match="damaged"):
         read(tmp_path / f"x{name}")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+@pytest.mark.parametrize(
+    "name", ["%s%n%d", "50%", "~x", "a:b", "=x", "C:\\x", " x", "x\ny", "LIST", "é (2), *"]
+)
+def test_itk_takes_no_name_for_a_format_or_another_place(tmp_path, monkeypatch, name, suffix):
+    """MetaIO puts names with % through printf, which ends the process; others go to the current folder."""
+    scan = Volume(SCAN, (1.0, 1.0, 2.0), np.eye(4), Path())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (tmp_path / name / f"scan{suffix}", Path(f"{name}/scan{suffix}")):
+        write(path, SCAN, like=scan)
+        np.testing.assert_array_equal(read(path).array, SCAN)
+    path = tmp_path / "out" / f"{name}{suffix}"
+    if suffix in (".nrrd", ".mha") or name == "é (2), *":
+        write(path, SCAN, like=scan)
+        np.testing.assert_array_equal(read(path).array, SCAN)
+    else:  # the header would have to say where the voxels are
+        with pytest.raises(UnwritableFile, match="expected a name that a header can give to a data file"):
+            write(path, SCAN, like=scan)
+        assert not list(path.parent.iterdir())
+    assert [found.name for found in Path.cwd().iterdir()] == [name]
 
 
 @pytest.mark.parametrize(("name", "data"), [(".mha", "x.mha"), (".mhd", "x.zraw")])

@@ -103,7 +103,7 @@ def load(
                 raise UnreadableFile(f"{path}: expected {promised} B, found a file that is truncated")
         stream.read(1)  # at its end a zip's checksum is verified
     array: Voxels = content.view(dtype).reshape(shape, order="F" if fortran else "C")
-    with np.errstate(over="ignore"):  # what is too large for double precision is refused as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # what double precision cannot hold is refused as such
         return array.astype(_kept_as(dtype), copy=False)
 
 

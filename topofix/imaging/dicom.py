@@ -88,7 +88,7 @@ def read(path: Path, max_voxels: int = MOST_VOXELS) -> Volume:
     affine = _affine(path, slices)
     series = SimpleITK.ImageSeriesReader()
     series.SetImageIO("GDCMImageIO")
-    series.SetFileNames([str(some.path) for some in slices])
+    series.SetFileNames([str(some.path.absolute()) for some in slices])
     if len({some.pixel for some in slices}) > 1:  # ITK would squeeze all into the type of the first
         series.SetOutputPixelType(SimpleITK.sitkFloat64)
     array = SimpleITK.GetArrayFromImage(series.Execute()).T
@@ -98,7 +98,7 @@ def read(path: Path, max_voxels: int = MOST_VOXELS) -> Volume:
 
 def _slice(reader: Any, path: Path, max_voxels: int) -> _Slice:
     syntax = _check_content(path, max_voxels)
-    reader.SetFileName(str(path))
+    reader.SetFileName(str(path.absolute()))  # in front of a path, ITK has ~ for a home
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO, Literal, NamedTuple
 
-from topofix.errors import UnreadableFile
+from topofix.errors import UnreadableFile, UnwritableFile
 from topofix.imaging.bounds import DEFLATED, check_kind, check_room, shown
 
 _MOST_HEADER = 2**20  # bytes
@@ -32,6 +32,13 @@ _NRRD_PACKING = {"raw": 1, "hex": 1, "gz": DEFLATED, "gzip": DEFLATED} | dict.fr
     ("txt", "text", "ascii"), 4
 )
 """Bytes of voxels at most that come of a stored byte; of text, a digit and a space may be 8 bytes."""
+
+
+_DETACHED = {
+    ".nhdr": (b"\n\n", b"\ndata file: ", ".raw.gz"),
+    ".mhd": (b"ElementDataFile = LOCAL\n", b"ElementDataFile = ", ".zraw"),
+}
+"""Where the header ends in a file that holds voxels as well, what names the data file, and its suffix."""
 
 
 class Storage(NamedTuple):
@@ -63,6 +70,33 @@ def read_storage(path: Path) -> Storage:
     with path.open("rb") as file:
         content = file.read(_MOST_HEADER)
     return _of_nrrd(path, content) if path.suffix.lower() in (".nrrd", ".nhdr") else _of_meta(path, content)
+
+
+def detach(whole: Path, path: Path) -> None:
+    """Makes two files of one in which voxels follow their header: the header, and a data file beside it.
+
+    Args:
+        whole: a `.nrrd` or `.mha`, as ITK writes it; it is gone in the end.
+        path: the `.nhdr` or `.mhd`, whose name the data file has, too.
+
+    Raises:
+        UnwritableFile: a name that the header cannot give to the data file, so that it would be found again.
+    """
+    mark, field, ending = _DETACHED[path.suffix]
+    header, _, voxels = whole.read_bytes().partition(mark)
+    data = path.with_name(path.stem + ending)
+    data.write_bytes(voxels)
+    path.write_bytes(header + field + os.fsencode(data.name) + b"\n")
+    whole.unlink()
+    try:
+        found = read_storage(path).files == (data,)
+    except (UnreadableFile, ValueError):
+        found = False
+    if not found:
+        raise UnwritableFile(
+            f"{path.name}: expected a name that a header can give to a data file, found one that it cannot; "
+            "a .nrrd or .mha needs none"
+        )
 
 
 def check_storage(path: Path, storage: Storage, promised: int) -> None:
@@ -237,7 +271,8 @@ def _files(path: Path, value: bytes, following: Iterator[tuple[bytes, int]]) -> 
 def _file(path: Path, name: str) -> Path:
     """A data file, in the folder of its header or in a folder there."""
     windows = PureWindowsPath(name)
-    if PurePosixPath(name).is_absolute() or windows.anchor or ".." in windows.parts or "\0" in name:
+    elsewhere = PurePosixPath(name).is_absolute() or windows.anchor or ".." in windows.parts or "\0" in name
+    if elsewhere or name.startswith(("~", "=", ":")):  # which ITK has for a home, and for a part of the line
         raise UnreadableFile(
             f"{path}: expected a data file below its own folder, neither absolute nor with .., "
             f"found {_shown(os.fsencode(name))}"

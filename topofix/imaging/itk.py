@@ -13,12 +13,14 @@ import numpy as np
 
 from topofix.errors import UnreadableFile, UnwritableFile
 from topofix.imaging.bounds import MOST_VOXELS, check_count, check_name
-from topofix.imaging.headers import check_storage, read_storage
+from topofix.imaging.headers import check_storage, detach, read_storage
 from topofix.imaging.silence import silence
 from topofix.imaging.volume import Affine, Volume, Voxels, check_shape
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 SUFFIXES = tuple(_IMAGE_IO)
+_WHOLE = {"NrrdImageIO": "draft.nrrd", "MetaImageIO": "draft.mha"}
+_WHOLE_SUFFIXES = (".nrrd", ".mha")
 
 _BITS = re.compile(r"([0-9]+)-bit")  # in what SimpleITK calls a type
 
@@ -51,7 +53,7 @@ def read(path: Path, *, channels: bool = False, max_voxels: int = MOST_VOXELS) -
     storage = read_storage(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
-    reader.SetFileName(str(path))
+    reader.SetFileName(str(path.absolute()))  # in front of a path, ITK has ~ for a home
     reader.ReadImageInformation()
     count, shape = reader.GetNumberOfComponents(), reader.GetSize()
     kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
@@ -107,7 +109,8 @@ def write(path: Path, array: Voxels, like: Volume) -> None:
         steps = np.linalg.norm(lps[:, :rank], axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):  # a collapsed axis is refused below, by ITK
             direction = lps[:, :rank] / steps
-        header = _Header(tuple(lps[:, 3]), tuple(steps), tuple(direction.ravel()), {})
+        origin, spacing, axes = (tuple(part.ravel().tolist()) for part in (lps[:, 3], steps, direction))
+        header = _Header(origin, spacing, axes, {})
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.T))
     image_io = _IMAGE_IO[path.suffix]
     nrrd_to_nrrd = image_io == _IMAGE_IO.get(like.path.suffix.lower()) == "NrrdImageIO"
@@ -125,8 +128,14 @@ def write(path: Path, array: Voxels, like: Volume) -> None:
     writer = SimpleITK.ImageFileWriter()
     writer.SetImageIO(image_io)
     writer.SetUseCompression(True)
-    writer.SetFileName(str(path))
+    # Of some names ITK makes a format, a list or a place elsewhere, so it is shown none but this one.
+    whole = path.absolute().with_name(_WHOLE[image_io])
+    writer.SetFileName(str(whole))
     writer.Execute(image)
+    if path.suffix in _WHOLE_SUFFIXES:
+        whole.replace(path)
+    else:
+        detach(whole, path)
 
 
 def affine_of(image: Any) -> Affine:

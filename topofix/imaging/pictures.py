@@ -17,6 +17,7 @@ import numpy as np
 
 from topofix.errors import InvalidArray, UnreadableFile
 from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count, check_room, check_size
+from topofix.imaging.png import check_png
 from topofix.imaging.silence import silence
 from topofix.imaging.volume import Volume, Voxels
 
@@ -38,8 +39,6 @@ _PACKING = {
 }
 """Bytes at most that become one in a format, or by a compression as Pillow names it."""
 
-_PNG_END = b"IEND\xaeB`\x82"  # which Pillow does without
-
 _PILLOW = threading.Lock()  # limit and warnings are those of the process
 _LARGE = 2**32  # bytes, beyond which only BigTIFF reaches
 
@@ -54,9 +53,8 @@ def read(path: Path, max_voxels: int = MOST_VOXELS) -> Volume:
         with Image.open(path, formats=_FORMATS) as image:
             _check_size(path, image, 0, max_voxels)
             image.verify()  # PNG's checksums, which decoding skips
-            whole = image.format != "PNG" or _PNG_END in path.read_bytes()
-        if not whole:
-            raise UnreadableFile(f"{path}: expected a whole PNG, found it truncated")
+            if image.format == "PNG":
+                check_png(path)
         with Image.open(path, formats=_FORMATS) as image:
             array = _pages(path, image, max_voxels)
     return Volume(array, (1.0,) * array.ndim, np.eye(4), path)
