@@ -1,4 +1,4 @@
-"""How much of an image a correction may change, as people write it: `500`, `500mm3` or `5%`."""
+"""How large an image may be, and how much of it a correction may change: `500`, `500mm3` or `5%`."""
 
 import math
 import re
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from topofix.errors import InvalidOption
+
+MOST_VOXELS = 2**28
+"""Of an image, all channels and frames together, unless more are allowed: 512 x 512 x 1,024."""
 
 _FORM = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(%|mm3|mm³|mm2|mm²)?", re.IGNORECASE)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from topofix.errors import InvalidOption
-from topofix.limits import MaxChange
+from topofix.limits import MOST_VOXELS, MaxChange
 from topofix.outcomes import Outcome
 
 __all__ = [
@@ -31,9 +31,6 @@ Method = Literal["auto", "weights", "voxels", "exact"]
 Adapt = Literal["all", "decoder", "head"]
 InputType = Literal["image", "probabilities", "labels"]
 Connectivity = Literal["full", "face"]
-
-MOST_VOXELS = 2**28
-"""Of an image that is read unless more are allowed: 512 x 512 x 1,024."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,18 +18,18 @@ from filelock import FileLock
 from topofix import __version__
 from topofix.drawings import Drawings
 from topofix.errors import UnreadableFile, UnwritableFile
+from topofix.imaging.bounds import LARGEST_HEADER, largest_size
 from topofix.imaging.volumes import suffix
 from topofix.learning import foreign
+from topofix.limits import MOST_VOXELS
 from topofix.outputs import digest_of, draft_folder, record_path
-from topofix.records import MOST_VOXELS, CaseOptions, Record, RefinementOptions
+from topofix.records import CaseOptions, Record, RefinementOptions
 from topofix.request import PriorRequest
 
 _WITHOUT_EFFECT = {"overwrite", "dry_run", "trust_model", "max_voxels"}
 """Options that allow or forbid a result, but change none."""
 _FILES = ("model", "like", "freeze")
 """Options that name files, whose content counts."""
-
-_LARGEST_VOXEL, _LARGEST_HEADER = 16, 2**26  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def look_back(output: Path, identity: Mapping[str, str], drawings: Drawings = Dr
 def _earlier_record(path: Path) -> Record | None:
     """A Record of this kind of run; None for nothing, or for somebody's file, which is refused as any is."""
     try:
-        if not path.is_file() or path.stat().st_size > _LARGEST_HEADER:
+        if not path.is_file() or path.stat().st_size > LARGEST_HEADER:
             return None
         record = Record.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -213,7 +213,7 @@ def _stamps(files: list[Path]) -> tuple[tuple[int, int], ...]:
 
 
 def _digest(files: list[Path], most_voxels: int = MOST_VOXELS) -> str:
-    if not files or sum(size for size, _ in _stamps(files)) > _LARGEST_VOXEL * most_voxels + _LARGEST_HEADER:
+    if not files or sum(size for size, _ in _stamps(files)) > largest_size(most_voxels):
         return ""
     try:
         every = [digest_of(file) for file in files]

@@ -35,6 +35,15 @@ CASES_EACH = 4
 LOCAL = "local"
 """The scheduler that is started here."""
 
+_LOCAL_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 1,  # batch.run tries again itself
+    "distributed.worker.profile.enabled": False,  # watching itself took a quarter of the time of small cases
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+}
+"""Of a scheduler that is started here, and of its workers."""
+
 LOST = "--scheduler: expected it to stay within reach, lost it; the same command does the cases that are left"
 
 
@@ -252,7 +261,7 @@ def _cluster(address: str, count: int) -> Iterator[Any]:
             LocalCluster, count, threads_per_worker=1, dashboard_address=None, env=env, silence_logs=50
         )
         with (
-            dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # batch.run tries again itself
+            dask.config.set(_LOCAL_SETTINGS),
             ThreadPoolExecutor(1, initializer=_shield) as apart,  # so that this one can be interrupted
             apart.submit(begin).result() as cluster,
             Client(cluster) as client,

@@ -94,6 +94,7 @@ class Counts:
         training: At most so many hippocampi are trained on in each.
         validation: And so many choose the best epoch.
         epochs: Of the network for hippocampi.
+        corrected: At most so many of those held back are corrected in each fold.
         phantoms: So many are trained on, choose, and are corrected.
         shape: Of a phantom that is corrected.
         phantom_epochs: Of their network.
@@ -103,13 +104,14 @@ class Counts:
     training: int
     validation: int
     epochs: int
+    corrected: int
     phantoms: tuple[int, int, int]
     shape: tuple[int, int, int]
     phantom_epochs: int
 
 
-FULL = Counts(5, 200, 12, 16, (24, 4, 12), SHAPE, 60)
-QUICK = Counts(2, 20, 6, 12, (10, 2, 4), (48, 120, 128), 40)
+FULL = Counts(5, 200, 12, 16, 200, (24, 4, 12), SHAPE, 60)
+QUICK = Counts(2, 20, 6, 8, 10, (10, 2, 2), (48, 120, 128), 30)
 FOLDS = 5
 
 
@@ -259,10 +261,10 @@ def hippocampus(data: Path, counts: Counts) -> dict[str, Any]:
         )
         print(f"fold {fold + 1}: {folds[-1]}", flush=True)
         checkpoint = Checkpoint(f"fold {fold + 1}", HIPPOCAMPUS, result.network)
-        for name, pair in volumes.items():
-            if pair in held_back:
-                found, _ = compare(subject(cases[name], checkpoint, HIPPOCAMPUS.spacing))
-                rows += [{"fold": fold + 1, **line} for line in found]
+        tested = [name for name, pair in volumes.items() if pair in held_back]
+        for name in tested[: counts.corrected]:
+            found, _ = compare(subject(cases[name], checkpoint, HIPPOCAMPUS.spacing))
+            rows += [{"fold": fold + 1, **line} for line in found]
     return {"training": folds, "rows": rows}
 
 

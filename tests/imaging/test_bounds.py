@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from topofix import records
 from topofix.errors import UnreadableFile
-from topofix.imaging import bounds
-from topofix.imaging.bounds import check_count, check_kind, check_room, check_size, read_text, shown
+from topofix.imaging.bounds import (
+    MOST_BYTES,
+    check_count,
+    check_kind,
+    check_room,
+    check_size,
+    read_text,
+    shown,
+)
 from topofix.imaging.case_lists import read_cases
 from topofix.imaging.constraints import read_constraints
 from topofix.imaging.datasets import read_dataset, read_pair
@@ -42,10 +48,6 @@ def device(path: Path) -> Path:
 
 
 KINDS = {"a pipe": pipe, "a socket": bound_socket, "a device": device}
-
-
-def test_users_are_told_the_same_limit():
-    assert bounds.MOST_VOXELS == records.MOST_VOXELS == records.CaseOptions().max_voxels
 
 
 @pytest.mark.parametrize(("found", "make"), KINDS.items(), ids=KINDS)
@@ -163,9 +165,7 @@ def test_text_beyond_the_limit_is_refused_and_not_read_whole(tmp_path):
     with pytest.raises(UnreadableFile, match=r"a\.csv: expected a table of at most 7 B, found more$"):
         read_text(path, "table", most=7)
     os.truncate(path, 2**40)
-    with pytest.raises(
-        UnreadableFile, match=rf"expected a table of at most {bounds.MOST_BYTES} B, found more$"
-    ):
+    with pytest.raises(UnreadableFile, match=rf"expected a table of at most {MOST_BYTES} B, found more$"):
         read_text(path, "table")
 
 

@@ -15,8 +15,9 @@ from typing import IO
 import numpy as np
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count, check_size, shown
+from topofix.imaging.bounds import DEFLATED, check_count, check_size, shown
 from topofix.imaging.volume import Volume, Voxels, check_shape
+from topofix.limits import MOST_VOXELS
 
 SUFFIXES = (".npy", ".npz")
 NETWORK_KEYS = ("probabilities", "softmax")

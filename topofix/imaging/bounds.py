@@ -9,9 +9,6 @@ from pathlib import Path
 
 from topofix.errors import TopofixError, UnreadableFile
 
-MOST_VOXELS = 2**28
-"""Of an image, all channels and frames together, unless a caller allows more; as `topofix.records` has it."""
-
 MOST_BYTES = 2**25
 """Of a table or another file of text."""
 
@@ -20,7 +17,9 @@ DEFLATED = 1032
 
 _LONGEST_TEXT = 100  # characters
 
-_LARGEST_VOXEL, _LARGEST_HEADER = 16, 2**26  # bytes
+_LARGEST_VOXEL = 16  # bytes
+LARGEST_HEADER = 2**26
+"""Bytes of what a file holds beside its voxels."""
 
 _NO_FILE = {
     stat.S_IFIFO: "a pipe",
@@ -80,13 +79,18 @@ header; --max-voxels allows more
         )
 
 
+def largest_size(most: int) -> int:
+    """Bytes beyond which a file is none of an image of so many voxels."""
+    return LARGEST_HEADER + _LARGEST_VOXEL * most
+
+
 def check_size(path: Path, most: int) -> None:
     """Refuses a file that is larger than so many voxels can be, before it is read whole.
 
     Raises:
         UnreadableFile: it is.
     """
-    largest = _LARGEST_HEADER + _LARGEST_VOXEL * most
+    largest = largest_size(most)
     if (size := path.stat().st_size) > largest:
         raise UnreadableFile(
             f"{path}: expected at most {largest} B for {most} voxels, found {size}; --max-voxels allows more"

@@ -22,11 +22,12 @@ import numpy.typing as npt
 
 from topofix.errors import UnreadableFile
 from topofix.imaging import arrays, pictures
-from topofix.imaging.bounds import MOST_VOXELS, shown
+from topofix.imaging.bounds import shown
 from topofix.imaging.cases import find_labelled, find_unlabelled, label_names
 from topofix.imaging.rows import case_name
 from topofix.imaging.spreadsheets import Row, read_rows
 from topofix.imaging.volumes import Volume, read, suffix
+from topofix.limits import MOST_VOXELS
 
 Split = Literal["train", "validation"]
 

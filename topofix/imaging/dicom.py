@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topofix.errors import UnreadableFile
-from topofix.imaging.bounds import MOST_VOXELS, check_count, check_name, check_room, check_size
+from topofix.imaging.bounds import check_count, check_name, check_room, check_size
 from topofix.imaging.itk import RAS_LPS
 from topofix.imaging.sequences import TYPES, Order, check_elements, element, is_typed, no_slice
 from topofix.imaging.silence import silence
 from topofix.imaging.volume import Affine, Volume
+from topofix.limits import MOST_VOXELS
 
 _MAGIC_AT = 128
 _MAGIC = b"DICM"

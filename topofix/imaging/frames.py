@@ -11,9 +11,9 @@ import numpy as np
 
 from topofix.errors import UnwritableFile
 from topofix.imaging import nifti
-from topofix.imaging.bounds import MOST_VOXELS
 from topofix.imaging.volume import Volume, Voxels, check_finite, intact
 from topofix.imaging.volumes import WRITABLE, read, suffix, write
+from topofix.limits import MOST_VOXELS
 
 
 def read_frames(path: Path | str, *, max_voxels: int = MOST_VOXELS) -> tuple[Volume, ...]:

@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from topofix.errors import InvalidArray
 from topofix.imaging import arrays, pictures
-from topofix.imaging.bounds import MOST_VOXELS
 from topofix.imaging.frames import read_frames
 from topofix.imaging.volume import Volume
 from topofix.imaging.volumes import suffix
+from topofix.limits import MOST_VOXELS
 
 Mask = npt.NDArray[np.bool_]
 

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topofix.errors import UnreadableFile, UnwritableFile
-from topofix.imaging.bounds import MOST_VOXELS, check_count, check_name
+from topofix.imaging.bounds import check_count, check_name
 from topofix.imaging.headers import check_storage, detach, read_storage
 from topofix.imaging.silence import silence
 from topofix.imaging.volume import Affine, Volume, Voxels, check_shape
+from topofix.limits import MOST_VOXELS
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 SUFFIXES = tuple(_IMAGE_IO)

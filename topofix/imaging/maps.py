@@ -12,9 +12,9 @@ import numpy as np
 
 from topofix.errors import UnreadableFile
 from topofix.imaging import arrays, itk, nifti, pictures
-from topofix.imaging.bounds import MOST_VOXELS
 from topofix.imaging.volume import Volume, Voxels, check_finite, check_shape, intact
 from topofix.imaging.volumes import WRITABLE, read, stem, suffix
+from topofix.limits import MOST_VOXELS
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 the channels of a softmax may sum; half precision stays well below."""

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from topofix.errors import InvalidArray, UnreadableFile
-from topofix.imaging.bounds import DEFLATED, MOST_VOXELS, check_count, check_room, check_size
+from topofix.imaging.bounds import DEFLATED, check_count, check_room, check_size
 from topofix.imaging.png import check_png
 from topofix.imaging.silence import silence
 from topofix.imaging.volume import Volume, Voxels
+from topofix.limits import MOST_VOXELS
 
 SUFFIXES = (".png", ".tif", ".tiff")
 READ_ONLY = (".jpg", ".jpeg")

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from topofix.errors import InvalidArray, UnreadableFile, UnwritableFile
 from topofix.imaging import arrays, dicom, itk, nifti, pictures
-from topofix.imaging.bounds import MOST_VOXELS, check_kind
+from topofix.imaging.bounds import check_kind
 from topofix.imaging.volume import Volume, Voxels, check_finite, check_shape, intact
+from topofix.limits import MOST_VOXELS
 
 __all__ = ["SUFFIXES", "WRITABLE", "Volume", "find_images", "is_image", "read", "stem", "suffix", "write"]
 
