@@ -149,11 +149,12 @@ def test_what_the_page_on_security_points_to_is_there():
 
 
 def test_the_limits_on_that_page_are_those_of_the_source():
+    from topofix import limits
     from topofix.imaging import bounds, constraints, spreadsheets
     from topofix.learning import description
 
     page = (ROOT / "SECURITY.md").read_text("utf-8")
-    assert bounds.MOST_VOXELS == 2**28
+    assert limits.MOST_VOXELS == 2**28
     assert "2^28" in page
     assert (bounds.MOST_BYTES, spreadsheets.MOST_ROWS) == (32 * 2**20, 2**20)
     assert "32 MiB and 2^20 rows" in page

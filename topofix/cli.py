@@ -16,6 +16,7 @@ from rich.console import Console
 
 from topofix import __version__
 from topofix.errors import InvalidOption, InvalidPrior
+from topofix.learning.turns import in_turn
 from topofix.limits import MaxChange
 from topofix.options import (
     Betti,
@@ -134,7 +135,7 @@ def refine(
         typer.Option(
             "--method",
             help="weights: adapt a copy of the network; voxels: move logits; exact: flip voxels, no "
-            "gradients; auto: voxels, then exact.",
+            "gradients; auto: in slices voxels, then exact; in volumes exact.",
         ),
     ] = REFINEMENT.method,
     no_guarantee: Annotated[
@@ -543,6 +544,7 @@ def train(
     ] = None,
     device: Device = CASE.device,
     seed: Seed = TRAINING.seed,
+    max_voxels: MaxVoxels = CASE.max_voxels,
     overwrite: Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
     quiet: Quiet = False,
@@ -551,7 +553,7 @@ def train(
 
     Example: topofix train heart/ --output heart.safetensors --dimensions 2
     """
-    with usage():
+    with usage(), in_turn():
         names = tuple(name.strip() for name in labels.split(",")) if labels else None
         if names and (len({name.casefold() for name in names}) < len(names) or "" in names):
             raise InvalidOption(f"--labels: expected a name of its own for every label, got '{labels}'")
@@ -578,7 +580,7 @@ def train(
 
     quiet = quiet or not is_first()
     with errors(), training_progress(quiet or json) as on_step:
-        config = training_run.plan_network(dataset, dimensions, names, steps, sides)
+        config = training_run.plan_network(dataset, dimensions, names, steps, sides, max_voxels=max_voxels)
         result = training_run.train(
             dataset,
             output,
@@ -589,6 +591,7 @@ def train(
             about={"licence": licence} if licence else {},
             overwrite=overwrite,
             resume=resume,
+            max_voxels=max_voxels,
             on_step=on_step,
         )
     best = result.history[result.best_epoch - 1]

@@ -145,8 +145,9 @@ class CaseOptions:
             raise InvalidOption(f"--max-voxels: expected 1 or more, got {self.max_voxels}")
 
 
-SMOOTHING = {2: (4.0, 2.0, 1.0, 0.0), 3: (1.0, 0.0)}
-"""Widths of the Gaussian by dimension: in 3-D a wide one moves far more than the defects that are to go."""
+SMOOTHING = {2: (4.0, 2.0, 1.0, 0.0), 3: (0.0, 1.0)}
+"""Widths of the Gaussian by dimension: in 3-D any moves far more than the defects that are to go, and comes
+only for what single voxels leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +156,14 @@ class RefinementOptions:
 
     Attributes:
         method: `weights` (the paper's: a copy of the network is adapted), `voxels` (free logits), `exact` (no
-            gradients: voxels are flipped until the Betti numbers are right), or `auto`: `voxels`, then
-            `exact` for what it leaves; `benchmarks/refinement.md` compares them.
+            gradients: voxels are flipped until the Betti numbers are right), or `auto`: in slices `voxels`,
+            then `exact` for what it leaves, in volumes `exact`; `benchmarks/refinement.md` compares them.
         steps: At most this many optimiser steps per stage and image or slice.
         topology_weight: lambda of Eq. 5.
         weights_learning_rate: Adam's, on the network's weights, as it suits the bundled networks: it is
             scaled to how far a step moves the logits of the image at hand, 1e-4 standing for about 0.4.
         voxels_learning_rate: Adam's, on logits.
-        smoothing: Widths of the Gaussian of the `voxels` stage, in voxels, annealed from left to right; the
+        smoothing: Widths of the Gaussian of the `voxels` stage, in voxels, from left to right; the
             steps are shared out evenly. None takes those of `SMOOTHING`.
         guarantee: Whatever the other stages leave wrong goes through `exact`, too. Without it, the method is
             the paper's as published.

@@ -28,6 +28,8 @@ from topofix.learning.inference import widest_axis
 from topofix.learning.training import TrainingResult
 from topofix.learning.training import train as fit
 from topofix.learning.training_state import Epoch, TrainingState, load_state, save_state
+from topofix.learning.turns import in_turn
+from topofix.limits import MOST_VOXELS
 from topofix.outputs import check_writable, write_text
 from topofix.records import TrainingOptions
 from topofix.reporting.curves import Board, draw_curve, metrics_csv
@@ -48,6 +50,7 @@ def train(
     about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    max_voxels: int = MOST_VOXELS,
     on_step: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
     """Trains a network on a data set, and writes its checkpoint at every better validation.
@@ -67,6 +70,7 @@ def train(
         about: Provenance to store in the checkpoint, such as the data's licence.
         overwrite: Replace an existing checkpoint, and the state of an interrupted training.
         resume: Go on where an interrupted training of the same request stopped, if there was one.
+        max_voxels: An image or label map of more is refused before memory is taken for it.
         on_step: Called after every labelled batch and every epoch.
 
     Raises:
@@ -74,26 +78,20 @@ def train(
             configuration, a label that no case to train on holds, a checkpoint or a state that exists, a
             state of another training, a loss that is no longer finite, or too little memory.
     """
-    if suffix(output) != ".safetensors":
-        raise UnwritableFile(f"{output}: expected a checkpoint's name to end in .safetensors")
-    folder = output.with_name(f"{output.name.removesuffix('.safetensors')}_training")
-    state_file = folder / "state.safetensors"
-    going_on = resume and state_file.is_file()
-    if state_file.is_file() and not (resume or overwrite):
-        raise UnwritableFile(
-            f"{state_file}: exists already; --resume goes on from it, --overwrite begins anew"
-        )
-    check_writable([output], overwrite or going_on)
-    training, validation = _split(read_dataset(dataset))
-    if prior is not None and prior.table is not None:
-        _refuse_strangers(prior.table, (*training, *validation))
-        _refuse_equal_names(prior.table.path, (*training, *validation))
-    if not (options.topology_epochs and options.topology_weight):
-        training = [file for file in training if file.label is not None]
-    if prior is None:
-        _refuse_unlabelled(training)
-    cases = [_case(file, config, prior) for file in (*training, *validation)]
-    _refuse_unseen_labels(dataset, cases[: len(training)], config)
+    with in_turn():
+        state_file, going_on = _check_output(output, overwrite=overwrite, resume=resume)
+        training, validation = _files(dataset, options, prior)
+        cases = [_case(file, config, prior, max_voxels) for file in (*training, *validation)]
+        _refuse_unseen_labels(dataset, cases[: len(training)], config)
+        request = {
+            **asdict(options),
+            **asdict(config),
+            "prior": _content(prior),
+            "training cases": [file.name for file in training],
+            "validation cases": [file.name for file in validation],
+        }
+        state = load_state(state_file, request) if going_on else None
+        chosen = networks.choose_device(device)
     provenance = {
         **(about or {}),
         "data": f"{dataset.resolve().parent.name}/{dataset.name}",
@@ -103,16 +101,8 @@ def train(
         "options": asdict(options),
         **({"prior": prior.describe()} if prior else {}),
     }
-    request = {
-        **asdict(options),
-        **asdict(config),
-        "prior": _content(prior),
-        "training cases": [file.name for file in training],
-        "validation cases": [file.name for file in validation],
-    }
-    state = load_state(state_file, request) if going_on else None
-    with joined(networks.choose_device(device)) as (world, place):
-        journal = _Journal(folder, config.labels, state) if world.rank == 0 else None
+    with joined(chosen) as (world, place):
+        journal = _Journal(state_file.parent, config.labels, state) if world.rank == 0 else None
 
         def save_best(network: torch.nn.Module, epoch: Epoch) -> None:
             if world.rank == 0:
@@ -177,6 +167,36 @@ class _Journal:
         self._drawn = time.monotonic()
 
 
+def _check_output(output: Path, *, overwrite: bool, resume: bool) -> tuple[Path, bool]:
+    """Refuses an output that must not be written; returns the file of its state, and whether to read it."""
+    if suffix(output) != ".safetensors":
+        raise UnwritableFile(f"{output}: expected a checkpoint's name to end in .safetensors")
+    folder = output.with_name(f"{output.name.removesuffix('.safetensors')}_training")
+    state_file = folder / "state.safetensors"
+    going_on = resume and state_file.is_file()
+    if state_file.is_file() and not (resume or overwrite):
+        raise UnwritableFile(
+            f"{state_file}: exists already; --resume goes on from it, --overwrite begins anew"
+        )
+    check_writable([output], overwrite or going_on)
+    return state_file, going_on
+
+
+def _files(
+    dataset: Path, options: TrainingOptions, prior: PriorRequest | None
+) -> tuple[list[CaseFile], list[CaseFile]]:
+    """Cases to train on and to validate on, unlabelled ones only where they are of use."""
+    training, validation = _split(read_dataset(dataset))
+    if prior is not None and prior.table is not None:
+        _refuse_strangers(prior.table, (*training, *validation))
+        _refuse_equal_names(prior.table.path, (*training, *validation))
+    if not (options.topology_epochs and options.topology_weight):
+        training = [file for file in training if file.label is not None]
+    if prior is None:
+        _refuse_unlabelled(training)
+    return training, validation
+
+
 def _split(data: Dataset) -> tuple[list[CaseFile], list[CaseFile]]:
     """Training and validation cases; where none are named, a tenth of the labelled ones is held back."""
     if any(file.split is not None for file in data.files):
@@ -234,8 +254,10 @@ def _refuse_equal_names(table: Path, files: Sequence[CaseFile]) -> None:
             )
 
 
-def _case(file: CaseFile, config: networks.NetworkConfig, prior: PriorRequest | None) -> Case:
-    image, label = read_pair(file)
+def _case(
+    file: CaseFile, config: networks.NetworkConfig, prior: PriorRequest | None, max_voxels: int
+) -> Case:
+    image, label = read_pair(file, max_voxels=max_voxels)
     return make_case(
         file.image.name,
         image.array,
@@ -264,14 +286,19 @@ def _priors(file: CaseFile, image: Volume, config: networks.NetworkConfig, prior
     return prior.for_image(file.name, shape, axis, config.label_values)
 
 
+@in_turn()
 def plan_network(
     dataset: Path,
     dimensions: int,
     labels: tuple[str, ...] | None = None,
     spacing: tuple[float, ...] | None = None,
     patch_size: tuple[int, ...] | None = None,
+    *,
+    max_voxels: int = MOST_VOXELS,
 ) -> networks.NetworkConfig:
-    """A network's configuration for a data set; what is not given is taken from the data.
+    """A network's configuration for a data set; what is not given is taken from its label maps.
+
+    Images are left for the training to read, and to compare with their label maps.
 
     Args:
         dataset: A folder or a CSV that `read_dataset` understands.
@@ -279,16 +306,19 @@ def plan_network(
         labels: Names of the labels 1, 2, ...; else those of `dataset.json`, else `label 1`, ...
         spacing: mm per axis of the network's grid; else the cases' median.
         patch_size: Voxels of a training patch; else 128 x 128 in 2-D, and in 3-D at most 64 per side.
+        max_voxels: An image or label map of more is refused before memory is taken for it.
 
     Raises:
         TopofixError: The data set cannot be read.
     """
     data = read_dataset(dataset)
-    volumes = [
-        label for file in data.files if file.label for label in [read_pair(file)[1]] if label is not None
-    ]
+    names = labels or data.label_names
     steps, sizes = [], []
-    for volume in volumes:
+    values: set[float] = set()
+    for file in data.files:
+        volume = _label_map(file, max_voxels)
+        if volume is None:
+            continue
         axes = list(volume.orientation[0])
         if volume.array.ndim > dimensions:
             axes.remove(widest_axis(volume.array.shape, volume.spacing))
@@ -296,8 +326,10 @@ def plan_network(
             raise InvalidArray(f"{volume.path.name}: expected a volume for a 3-D network, got a 2-D image")
         steps.append([volume.spacing[axis] for axis in axes])
         sizes.append([volume.array.shape[axis] for axis in axes])
+        if not names:
+            values |= _label_values(volume)
     if spacing is None:
-        spacing = tuple(round(float(step), 3) for step in np.median(steps, axis=0))
+        spacing = tuple(_rounded(float(step)) for step in np.median(steps, axis=0))
     channels = networks.CHANNELS[dimensions]
     divisor = 2 ** (len(channels) - 1)
     if patch_size is None:
@@ -306,20 +338,41 @@ def plan_network(
         patch_size = tuple(min(most, divisor * int(np.ceil(side / divisor))) for side in reach)
     if any(side % divisor for side in patch_size):
         raise InvalidOption(f"--patch-size: expected sides that {divisor} divides, got {patch_size}")
-    if labels is None:
-        labels = data.label_names or _numbered_labels(dataset, volumes)
-    return networks.NetworkConfig(dimensions, labels, spacing, patch_size, channels)
+    return networks.NetworkConfig(
+        dimensions, names or _numbered_labels(dataset, values), spacing, patch_size, channels
+    )
 
 
-def _numbered_labels(dataset: Path, volumes: list[Volume]) -> tuple[str, ...]:
-    for volume in volumes:
-        if not np.array_equal(volume.array, np.floor(volume.array)):
-            raise InvalidArray(f"{volume.path.name}: expected whole numbers as labels, found fractions")
-    values = np.unique(np.concatenate([np.unique(volume.array) for volume in volumes]))
-    values = values[values != 0]
-    if not len(values):
+def _rounded(step: float) -> float:
+    """A spacing to a micrometre; one of micrometres to three digits."""
+    return round(step, 3) if step >= 0.1 else float(f"{step:.3g}")
+
+
+def _label_map(file: CaseFile, max_voxels: int) -> Volume | None:
+    """The label map of a case, if it has one; alone, unless the image may be the one that has a geometry."""
+    if file.label is None:
+        return None
+    if suffix(file.label) != suffix(file.image):
+        return read_pair(file, max_voxels=max_voxels)[1]
+    alone = CaseFile(file.name, file.label, None, spacing=file.spacing)
+    return read_pair(alone, max_voxels=max_voxels)[0]
+
+
+def _label_values(label: Volume) -> set[float]:
+    values = np.unique(label.array)
+    wrong = values[(values < 0) | (values != np.floor(values))]
+    if len(wrong):
+        raise InvalidArray(
+            f"{label.path}: expected labels that are whole numbers from 0 on, found {wrong[0]:g}"
+        )
+    return set(values.tolist())
+
+
+def _numbered_labels(dataset: Path, values: set[float]) -> tuple[str, ...]:
+    labels = sorted(values - {0})
+    if not labels:
         raise InvalidArray(f"{dataset}: expected label maps with labels from 1 on, found only background")
-    if not np.array_equal(values, np.arange(1, len(values) + 1)):
-        found = ", ".join(f"{value:g}" for value in values[:10])
+    if labels != list(range(1, len(labels) + 1)):
+        found = ", ".join(f"{value:g}" for value in labels[:10])
         raise InvalidArray(f"{dataset}: expected the label values 1, 2, ... without a gap, found {found}")
-    return tuple(f"label {value:g}" for value in values)
+    return tuple(f"label {value:g}" for value in labels)

@@ -44,7 +44,7 @@ DOCUMENTED = {
     | {"--batch-size", "--learning-rate", "--augment", "--no-augment", "--licence", "--device", "--seed"}
     | {"--overwrite", "--json", "--quiet", "--patience", "--betti", "--betti-csv", "--prior", "--resume"}
     | {"--topology-weight", "--topology-epochs", "--topology-learning-rate", "--warm-up"}
-    | {"--unlabelled-batches"},
+    | {"--unlabelled-batches", "--max-voxels"},
 }
 COMMANDS = typer.main.get_command(app).commands
 

@@ -213,7 +213,8 @@ def test_a_terminal_sees_where_a_case_is(maps, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
     arguments = ["refine", str(maps / "case0.nii.gz"), "--input-type", "probabilities", "--betti", "1,0,0"]
-    result = CliRunner().invoke(cli.app, [*arguments, "-o", str(tmp_path / "a.nii.gz")])
+    arguments += ["--method", "voxels", "-o", str(tmp_path / "a.nii.gz")]
+    result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0
     assert re.fullmatch(r"case0\.nii\.gz: voxels; 2,0,0 -> 1,0,0; \d+\.\d s", lines[0])
     assert re.fullmatch(r"case0\.nii\.gz: voxels, step \d+; 1,0,0 -> 1,0,0; \d+\.\d s", lines[-1])

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from topofix.imaging import datasets
 from topofix.learning import network as networks
+from topofix.learning import turns
 from topofix.learning.training_state import METADATA_KEY
 
 QUICK = ("--epochs", 1, "--patch-size", "16,16", "--device", "cpu", "--no-augment")
@@ -166,6 +169,11 @@ def damaged(data, save):
     (data / "case2.png").write_bytes((data / "case2.png").read_bytes()[:-30])
 
 
+def negative(data, save):
+    for kind in ("", "_gt"):
+        save(data / f"case1{kind}.tif", np.full((32, 32), -1, np.float32))
+
+
 def bad_names(data, save):
     (data / "dataset.json").write_text("[1, 2]")
 
@@ -205,6 +213,13 @@ BAD = {
         1,
         "case1_gt.tif: expected labels that are whole numbers",
     ),
+    "negative": (
+        negative,
+        ["data", "-o", "net.safetensors"],
+        1,
+        "case1_gt.tif: expected labels that are whole numbers from 0 on, found -1",
+    ),
+    "no name": (as_it_is, ["data", "-o", "."], 1, r"\.safetensors"),
     "no suffix": (as_it_is, ["data", "-o", "net.pt"], 1, r"net.pt.*\.safetensors"),
     "parent is a file": (as_it_is, ["data", "-o", "data/case0.png/net.safetensors"], 1, "case0.png"),
     "unknown device": (
@@ -296,6 +311,108 @@ def test_a_learning_rate_that_is_too_high_is_one_sentence_and_no_network(train, 
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize(("name", "side"), [("case1.png", 32), ("case9.png", 40)])
+def test_an_image_of_too_many_voxels_is_refused(
+    name, side, run, small_networks, data, save, files_in, tmp_path
+):
+    """Of all that have labels, and of those without, which only the training itself reads."""
+    unlabelled(data, save)
+    save(data / "images" / "case9.png", np.full((40, 40), 50, np.uint8))
+    arguments = ("train", data, "-o", tmp_path / "net.safetensors", *QUICK, "--betti", "1+2:1,0")
+    arguments += ("--topology-epochs", 1, "--quiet", "--max-voxels")
+    before = files_in()
+    result = run(*arguments, side**2 - 1)
+    assert (result.exit_code, result.stdout, files_in()) == (1, "", before)
+    folder, first = ("labels", "case0.png") if side == 32 else ("images", name)
+    sentence = (
+        f"expected at most {side**2 - 1} voxels, found {side**2} in its header; --max-voxels allows more"
+    )
+    assert result.stderr == f"topofix: {data / folder / first}: {sentence}\n"
+    if side == 40:
+        assert run(*arguments, side**2).exit_code == 0
+
+
+@pytest.fixture
+def files_read(monkeypatch) -> list[str]:
+    """The image files that are read, in order."""
+    read = datasets.read
+
+    def record(path, **how):
+        names.append("/".join(path.parts[-2:]))
+        return read(path, **how)
+
+    names: list[str] = []
+    monkeypatch.setattr(datasets, "read", record)
+    return names
+
+
+def test_images_are_read_once(train, data, save, tmp_path, files_read):
+    """The network is planned from label maps alone."""
+    unlabelled(data, save)
+    result = train(data, "-o", tmp_path / "net.safetensors", "--betti", "1+2:1,0", "--topology-epochs", 1)
+    assert result.exit_code == 0, result.stderr
+    found = Counter(files_read)
+    assert {found[f"images/case{number}.png"] for number in (0, 1, 2, 9)} == {1}
+    assert {found[f"labels/case{number}.png"] for number in (0, 1, 2)} == {2}
+
+
+@pytest.mark.parametrize("spacing", ["", "0.5x2"])
+def test_the_spacing_is_the_images_where_label_maps_have_none(train, data, save, heart, tmp_path, spacing):
+    """A table's goes before both."""
+    rows = ["image,label,spacing"]
+    for number in range(3):
+        image, _ = heart(seed=number)
+        save(data / f"scan{number}.nii.gz", image, spacing=(1.5, 3.0))
+        rows.append(f"scan{number}.nii.gz,case{number}_gt.png,{spacing}")
+    (data / "cases.csv").write_text("\n".join(rows))
+    result = train(data / "cases.csv", "-o", tmp_path / "net.safetensors")
+    assert result.exit_code == 0, result.stderr
+    config, _ = networks.read_config(tmp_path / "net.safetensors")
+    assert config.spacing == ((0.5, 2.0) if spacing else (1.5, 3.0))
+
+
+def test_a_network_can_see_micrometres(train, data, save, heart, tmp_path):
+    for number in range(3):
+        for kind, array in zip(("images", "labels"), heart(seed=number), strict=True):
+            save(data / kind / f"{number}.nii.gz", array, spacing=(3.26e-4, 0.0625))
+    assert train(data, "-o", tmp_path / "net.safetensors").exit_code == 0
+    assert networks.read_config(tmp_path / "net.safetensors")[0].spacing == (3.26e-4, 0.0625)
+
+
+@pytest.mark.parametrize("kind", [".nii.gz", ".png"])
+def test_the_spacing_of_a_table_is_that_of_the_plan(train, data, save, heart, tmp_path, kind):
+    rows = ["image,label,spacing"]
+    for number in range(3):
+        for name, array in zip(("scan", "mask"), heart(seed=number), strict=True):
+            save(data / f"{name}{number}{kind}", array)
+        rows.append(f"scan{number}{kind},mask{number}{kind},0.5x2")
+    (data / "cases.csv").write_text("\n".join(rows))
+    assert train(data / "cases.csv", "-o", tmp_path / "net.safetensors").exit_code == 0
+    assert networks.read_config(tmp_path / "net.safetensors")[0].spacing == (0.5, 2.0)
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["data", "--labels", "a,a"], ["data", "--device", "no"]])
+def test_of_several_processes_the_first_one_says_what_is_wrong(
+    arguments, run, small_networks, data, tmp_path, monkeypatch
+):
+    """The others wait for it, and speak if torchrun has not ended them meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    command = ("train", *arguments, "-o", "net.safetensors", *(QUICK if "no" not in arguments else ()))
+    first = run(*command)
+    assert len(first.stderr.splitlines()) == 1
+
+    def end(seconds: float) -> None:
+        raise SystemExit(-signal.SIGTERM)
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(turns, "sleep", end)
+    ended = run(*command)
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (-signal.SIGTERM, "", "")
+    monkeypatch.setattr(turns, "sleep", lambda seconds: None)
+    late = run(*command)
+    assert (late.exit_code, late.stdout, late.stderr) == (first.exit_code, "", first.stderr)
+
+
 def test_images_cannot_train_a_network_for_volumes(run, small_networks, data, files_in, tmp_path):
     before = files_in()
     result = run("train", data, "-o", tmp_path / "net.safetensors", "--dimensions", 3)
@@ -316,6 +433,7 @@ def test_images_cannot_train_a_network_for_volumes(run, small_networks, data, fi
         ),
         ("--topology-weight", "inf"),
         ("--loss", "hinge"),
+        ("--max-voxels", 0),
         ("--epochs", "many"),
         ("--betti", "one"),
         ("--patch-size", "16"),

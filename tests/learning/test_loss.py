@@ -109,6 +109,19 @@ def test_weights_multiply_the_terms_of_their_dimension():
         assert loss_of(ring(), prior) == pytest.approx(by_hand)
 
 
+def test_bars_that_the_label_map_does_not_show_can_be_left_alone():
+    field = torch.full((5, 17), 0.1)
+    for column, value in enumerate((0.9, 0.7, 0.5, 0.4)):
+        field[1:4, 4 * column + 1 : 4 * column + 4] = value
+    bars = barcode(field.numpy())
+    (constraint,) = Prior.parse("1,0").constraints
+    wanted, shown, hidden = 1 - 0.9**2, 0.6**2, 0.4**2 + 0.3**2
+    assert constraint_loss(field, bars, constraint).item() == pytest.approx(wanted + shown + hidden)
+    assert constraint_loss(field, bars, constraint, shown_only=True).item() == pytest.approx(wanted + shown)
+    (free,) = Prior.parse("4,0").constraints  # what is wanted pays whether it is shown or not
+    assert constraint_loss(field, bars, free) == constraint_loss(field, bars, free, shown_only=True) > 0
+
+
 def test_constraints_add_up():
     probabilities = distinct_softmax((3, 6, 7))
     both = evaluate(probabilities, Prior.parse("1:1,0 2:2,1")).loss

@@ -11,18 +11,19 @@ import numpy as np
 import phantoms
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from topofix.errors import InvalidOption
 from topofix.learning import descent, refinement
 from topofix.learning.adaptation import adapted_weights
 from topofix.learning.boxes import box_around
-from topofix.learning.descent import MARGIN, Best
+from topofix.learning.descent import MARGIN, Best, labels_of
 from topofix.learning.inference import forward, grid_for, predict
 from topofix.learning.network import NetworkConfig, build
 from topofix.learning.refinement import refine_voxels, refine_weights
 from topofix.records import RefinementOptions
-from topofix.topology.persistence import betti
+from topofix.topology.persistence import barcode, betti
 from topofix.topology.priors import Prior
 from topofix.topology.regions import betti_of_regions, dice
 
@@ -208,6 +209,20 @@ def test_the_best_state_is_the_one_with_fewest_changes():
     assert torch.equal(best.logits, near)
 
 
+@pytest.mark.parametrize(("smoothing", "most"), [(None, 2), ((1.0, 0.0), 30)])
+def test_an_unsure_prediction_is_not_washed_away(smoothing, most):
+    """Around it are many bars that the label map does not show; a single voxel is what is wrong."""
+    distance = np.sqrt(sum((axis - 15.5) ** 2 for axis in np.indices((32, 32, 32))))
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=distance.shape), 0.7)
+    z = 0.2 * (9 - distance) + 0.1 * noise / noise.std()
+    z[3, 3, 3] = 0.3
+    logits = torch.tensor(np.stack([-z / 2, z / 2]), dtype=torch.float32)
+    assert len(barcode(torch.softmax(logits, 0)[1].numpy())) > 150
+    refined = refine_voxels(logits, Prior.parse("1,0,0"), RefinementOptions(smoothing=smoothing))
+    assert refined.error == 0
+    assert (labels_of(refined.logits) != labels_of(logits)).sum() <= most
+
+
 def test_what_lies_outside_the_box_is_not_touched():
     field = np.full((60, 64), 1e-4)
     field[5:17, 6:18] = 0.9
@@ -316,8 +331,8 @@ def recorded(monkeypatch):
     """What every evaluation of the topological loss was given, in order."""
     seen = []
 
-    def evaluate(probabilities, prior, connectivity="full"):
-        found = true_evaluate(probabilities, prior, connectivity)
+    def evaluate(probabilities, prior, connectivity="full", **options):
+        found = true_evaluate(probabilities, prior, connectivity, **options)
         seen.append((probabilities.detach().clone(), found))
         return found
 
@@ -531,8 +546,8 @@ def test_a_stage_is_abandoned_where_numbers_are_not_finite(overfitted, monkeypat
     """A gradient that is NaN spoils the next state; what comes back is the best one before."""
     calls = itertools.count()
 
-    def spoilt(probabilities, prior, connectivity):
-        found = true_evaluate(probabilities, prior, connectivity)
+    def spoilt(probabilities, prior, connectivity, **options):
+        found = true_evaluate(probabilities, prior, connectivity, **options)
         factor = math.nan if next(calls) >= after else 1.0
         return replace(found, loss=found.loss * factor)
 

@@ -66,6 +66,10 @@ def test_a_state_comes_back_bit_for_bit(file, state):
     assert [path.name for path in file.parent.iterdir()] == ["state.safetensors"]
 
 
+def test_moments_are_found_by_number_and_name(state):
+    assert {number: set(kinds) for number, kinds in state.moments.items()} == {0: {"step", "exp_avg"}}
+
+
 def test_tensors_are_found_by_the_beginning_of_their_names(state):
     assert state.under("network/").keys() == {"a.weight", "a.count"}
     assert state.under("optimiser/").keys() == {"0/step", "0/exp_avg"}
@@ -117,11 +121,11 @@ def test_other_weights_are_refused(tmp_path):
 
 
 PROGRESS = {
-    "phase": 0,
-    "begun": 0,
+    "phase": 1,
+    "begun": 1,
     "updates": 1,
-    "best_epoch": 0,
-    "best": -1.0,
+    "best_epoch": 2,
+    "best": 0.75,
     "seconds": 1.0,
     "history": [],
 }
@@ -162,20 +166,37 @@ def progress(**changes) -> dict:
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"phase": 2}, "phase 2, begun after 0 epochs, best 0"),
+        ({"history": []}, "no epoch"),
+        ({"phase": 2}, "phase 2, begun after 1 epochs, best 2"),
         ({"phase": -1}, "phase -1"),
         ({"phase": True}, "phase True"),
         ({"phase": "0"}, "phase '0'"),
-        ({"begun": 3}, "phase 0, begun after 3 epochs, best 0"),
-        ({"best_epoch": 3}, "phase 0, begun after 0 epochs, best 3"),
+        ({"phase": 0}, "phase 0, begun after 1 epochs, in a history of others"),
+        ({"phase": 0, "begun": 0}, "phase 0, begun after 0 epochs, in a history of others"),
+        ({"begun": 0}, "phase 1, begun after 0 epochs, in a history of others"),
+        ({"begun": 2}, "phase 1, begun after 2 epochs, best 2"),
+        ({"begun": 10**12}, "phase 1, begun after 1000000000000 epochs, best 2"),
+        ({"begun": -1}, "begun -1"),
+        ({"best_epoch": 3}, "phase 1, begun after 1 epochs, best 3"),
+        ({"best_epoch": 1}, "best 1, an epoch without Dice"),
+        ({"best_epoch": -1}, "best_epoch -1"),
+        ({"updates": -1}, "updates -1"),
+        ({"updates": 2**64}, "updates 18446744073709551616"),
         ({"updates": 1.5}, "updates 1.5"),
         ({"best": "high"}, "best 'high'"),
+        ({"best": float("nan")}, "best nan"),
         ({"seconds": None}, "seconds None"),
+        ({"seconds": float("inf")}, "seconds inf"),
+        pytest.param({"seconds": 10**400}, "seconds 100000000000000000...0000000000000000000", id="large"),
         ({"epoch": {"number": "1"}}, "number '1'"),
+        ({"epoch": {"number": 7}}, "epoch 7 in place 2"),
+        ({"epoch": {"phase": "labels"}}, "phase 1, begun after 1 epochs, in a history of others"),
         ({"epoch": {"phase": "dreams"}}, "phase 'dreams'"),
         ({"epoch": {"phase": []}}, "phase []"),
         ({"epoch": {"loss": "low"}}, "loss 'low'"),
         ({"epoch": {"dice": [0.5, "x"]}}, "dice (0.5, 'x')"),
+        ({"epoch": {"dice": [0.5, float("inf")]}}, "dice (0.5, inf)"),
+        ({"epoch": {"dice": []}}, "best 2, an epoch without Dice"),
         ({"epoch": {"steps": -1}}, "steps -1"),
     ],
     ids=str,
@@ -189,7 +210,7 @@ def test_a_header_with_values_that_cannot_be_is_refused(changes, found, file):
         load_state(file, REQUEST)
 
 
-CONFIG = NetworkConfig(2, ("disc",), (1.0, 1.0), (16, 16), channels=(4, 4, 4))
+CONFIG = NetworkConfig(2, ("disc", "hole"), (1.0, 1.0), (16, 16), channels=(4, 4, 4))
 TRAINED = {**REQUEST, **asdict(CONFIG)}
 
 
@@ -210,12 +231,20 @@ def of_network(with_moments: bool = True) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("with_moments", [True, False], ids=["begun", "before the first step"])
 def test_the_state_of_a_network_fits_its_configuration(tmp_path, with_moments):
     path = tmp_path / "state.safetensors"
-    save_state(path, TrainingState(of_network(with_moments), 0, 0, 1, 0, -1.0, 1.0, HISTORY), TRAINED)
+    save_state(path, TrainingState(of_network(with_moments), 1, 1, 1, 2, 0.75, 1.0, HISTORY), TRAINED)
     assert load_state(path, TRAINED).tensors.keys() == of_network(with_moments).keys()
 
 
 def without(name):
     return lambda kept: {key: value for key, value in kept.items() if key != name}
+
+
+@pytest.mark.parametrize("dice", [(0.7,), (0.7, 0.8, 0.9)], ids=str)
+def test_dice_of_other_labels_is_refused(tmp_path, dice):
+    path, history = tmp_path / "state.safetensors", (HISTORY[0], replace(HISTORY[1], dice=dice))
+    save_state(path, TrainingState(of_network(), 1, 1, 1, 2, 0.75, 1.0, history), TRAINED)
+    with pytest.raises(InvalidCheckpoint, match=re.escape(f"found less (dice {dice} for 2 labels)")):
+        load_state(path, TRAINED)
 
 
 NAME = "network/bottleneck.conv1.conv.weight"
@@ -244,7 +273,7 @@ NAME = "network/bottleneck.conv1.conv.weight"
 )
 def test_tensors_of_another_network_are_refused_before_they_are_read(tmp_path, change, says, monkeypatch):
     path = tmp_path / "state.safetensors"
-    save_state(path, TrainingState(change(of_network()), 0, 0, 1, 0, -1.0, 1.0, HISTORY), TRAINED)
+    save_state(path, TrainingState(change(of_network()), 1, 1, 1, 2, 0.75, 1.0, HISTORY), TRAINED)
     monkeypatch.setattr(training_state, "read_tensors", lambda path: pytest.fail("tensors were read"))
     with pytest.raises(InvalidCheckpoint, match=f"^{re.escape(f'{path}: {says}')}$"):
         load_state(path, TRAINED)
@@ -253,7 +282,7 @@ def test_tensors_of_another_network_are_refused_before_they_are_read(tmp_path, c
 def test_a_state_far_smaller_than_its_network_is_refused_before_that_is_built(tmp_path):
     large = {**REQUEST, **asdict(replace(CONFIG, channels=(4096,) * 10))}
     path = tmp_path / "state.safetensors"
-    save_state(path, TrainingState(of_network(), 0, 0, 1, 0, -1.0, 1.0, HISTORY), large)
+    save_state(path, TrainingState(of_network(), 1, 1, 1, 2, 0.75, 1.0, HISTORY), large)
     with pytest.raises(
         InvalidCheckpoint, match=r"state.safetensors: expected a network for the \d+ numbers in its"
     ):

@@ -63,7 +63,7 @@ class Best:
 
 @dataclass(slots=True, eq=False)
 class Descent:
-    """Steps on Eq. 5, over whatever a prediction depends on.
+    """Steps on Eq. 5, over whatever a prediction depends on; of bars that are not wanted, those shown count.
 
     V of Eq. 5 is that of a box twice as long, along every axis, as the prior's regions are at the start. So
     lambda means the same whatever the size and the resolution of the image, and where it is 1, even taking
@@ -119,7 +119,9 @@ class Descent:
             if self.steps and not torch.isfinite(change):
                 return "diverged"
             crop = box_around(is_likely(probabilities.detach(), self.prior), MARGIN)
-            topology = evaluate(probabilities[(slice(None), *crop)], self.prior, self.connectivity)
+            topology = evaluate(
+                probabilities[(slice(None), *crop)], self.prior, self.connectivity, shown_only=True
+            )
             self.best.offer(logits, topology.error, box)
             self.on_step(self.steps, topology.betti)
             if topology.error == 0:

@@ -5,9 +5,10 @@ Both stages minimise Eq. 5 of Clough et al. (TPAMI 2020) over a copy of somethin
     L = (1/V) sum |p - p0|^2  +  lambda L_topo(p)
 
 `weights` moves the network's weights, the paper's post-processing framework: the smoothest way to change an
-image, and the slowest. `voxels` moves the logits themselves and needs no network. L_topo has a gradient only
-at critical voxels, so bare voxel steps would draw needles; the logits are therefore z = z0 + G_sigma * delta
-with a Gaussian that is annealed, so that whole pieces move first and single voxels last:
+image, and the slowest. `voxels` moves the logits themselves and needs no network. Of the bars that are not
+wanted L_topo counts those that the label map shows, which cross 1/2. It has a gradient only at critical
+voxels, so in a slice bare steps would draw needles; the logits are therefore z = z0 + G_sigma * delta with a
+Gaussian that is annealed, so that whole pieces move first and single pixels last; in volumes it comes last:
 
     sigma = 4            sigma = 2            sigma = 1          sigma = 0 voxels
     .........            .........            .........          .........

@@ -5,11 +5,12 @@ file only if what it was asked is the same, to the last option and case.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from reprlib import repr as shown  # a stranger's names and numbers can be of any length
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -93,6 +94,15 @@ class TrainingState:
             if name.startswith(beginning)
         }
 
+    @property
+    def moments(self) -> dict[int, dict[str, Tensor]]:
+        """The optimiser's tensors, by number of the weight and name of the moment."""
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in self.under("optimiser/").items():
+            number, _, kind = name.partition("/")
+            moments.setdefault(int(number), {})[kind] = value
+        return moments
+
 
 def save_state(path: Path, state: TrainingState, request: Mapping[str, Any]) -> None:
     """Writes a state atomically.
@@ -143,7 +153,9 @@ def load_state(path: Path, request: Mapping[str, Any]) -> TrainingState:
             _compare(path, stored["request"], json.loads(json.dumps(request)))
             state = _progress(stored["progress"])
             if request.keys() >= _CONFIG:
-                _check_tensors(path, header, NetworkConfig(**{key: request[key] for key in _CONFIG}))
+                config = NetworkConfig(**{key: request[key] for key in _CONFIG})
+                _check_scores(state.history, len(config.labels))
+                _check_tensors(path, header, config)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidCheckpoint(
                 f"{path}: expected the state of a training, found less ({error})"
@@ -166,26 +178,51 @@ def _progress(stored: Mapping[str, Any]) -> TrainingState:
     state = TrainingState({}, **{**stored, "history": tuple(epochs)})
     if not epochs:
         raise ValueError("no epoch")
-    for epoch in epochs:
+    for number, epoch in enumerate(epochs, start=1):
         if epoch.phase not in get_args(PhaseName):
             raise ValueError(f"phase {shown(epoch.phase)}")
         _check_numbers(epoch, ("number", "step", "steps"))
         _check_numbers(epoch, ("loss", "topological_loss", "right", "best", "seconds", "remaining"), float)
-        if not all(type(score) in (int, float) for score in epoch.dice):
+        if not all(_is_number(score, float) for score in epoch.dice):
             raise ValueError(f"dice {shown(epoch.dice)}")
+        if epoch.number != number:
+            raise ValueError(f"epoch {epoch.number} in place {number}")
     _check_numbers(state, ("phase", "begun", "updates", "best_epoch"))
     _check_numbers(state, ("best", "seconds"), float)
-    if state.phase >= len(get_args(PhaseName)) or max(state.begun, state.best_epoch) > len(epochs):
-        raise ValueError(f"phase {state.phase}, begun after {state.begun} epochs, best {state.best_epoch}")
+    _check_place(state)
     return state
 
 
+def _check_place(state: TrainingState) -> None:
+    """Refuses a phase that the history does not bear out, and a best epoch without a validation."""
+    names, count = get_args(PhaseName), len(state.history)
+    if state.phase >= len(names) or state.begun >= count or state.best_epoch > count:
+        raise ValueError(f"phase {state.phase}, begun after {state.begun} epochs, best {state.best_epoch}")
+    earlier = [*names[: state.phase]] * state.begun
+    if [epoch.phase for epoch in state.history] != earlier + [names[state.phase]] * (count - state.begun):
+        raise ValueError(f"phase {state.phase}, begun after {state.begun} epochs, in a history of others")
+    if state.best_epoch and not state.history[state.best_epoch - 1].dice:
+        raise ValueError(f"best {state.best_epoch}, an epoch without Dice")
+
+
+def _check_scores(history: Sequence[Epoch], labels: int) -> None:
+    """Refuses Dice of more labels or fewer than there are."""
+    for epoch in history:
+        if len(epoch.dice) not in (0, labels):
+            raise ValueError(f"dice {shown(epoch.dice)} for {labels} labels")
+
+
 def _check_numbers(owner: Epoch | TrainingState, names: Sequence[str], kind: type = int) -> None:
-    """Refuses attributes that are no whole numbers from 0 on, or for `float` no numbers at all."""
     for name in names:
         value = getattr(owner, name)
-        if type(value) not in (int, kind) or (kind is int and value < 0):
+        if not _is_number(value, kind):
             raise ValueError(f"{name} {shown(value)}")
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """Whether it is a count from 0 on, or for `float` any number that is finite as such."""
+    least, most = (0, sys.maxsize) if kind is int else (-sys.float_info.max, sys.float_info.max)
+    return type(value) in (int, kind) and least <= cast(float, value) <= most
 
 
 def _check_tensors(path: Path, header: Header, config: NetworkConfig) -> None:
