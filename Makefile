@@ -75,8 +75,8 @@ build/audit/bin/pip-audit:
 	build/audit/bin/python -m pip install --quiet pip-audit
 
 bench-paper-quick: $(INSTALLED) ## Repeat the paper's experiments in small, in half an hour.
-	for name in mnist left_ventricle acdc volumes robustness; do \
-		$(BIN)/python benchmarks/paper/$$name.py --quick || exit 1; done
+	printf '%s\n' volumes acdc left_ventricle mnist robustness | xargs -P 2 -I NAME \
+		$(BIN)/python benchmarks/paper/NAME.py --quick
 
 samples: $(INSTALLED) ## Make the synthetic files of sample_data anew.
 	$(BIN)/python sample_data/make_samples.py

@@ -19,11 +19,11 @@ How this differs from the paper:
   of the phantoms sees voxels of 1.6 mm; its logits are interpolated to the image's, where the topology
   counts.
 * Refinement: Adam, as in the authors' code, for at most 200 steps; of `weights` 30 in the quick run.
-  topofix scales the learning rate to how far a step moves the logits, stops at the first step at which the
-  Betti numbers are right, and returns its best state instead of its last. V of Eq. 5 is that of a box twice
-  as long along every axis as the prediction, not the image's. `weights` is the method as published but for
-  these differences, without a guarantee. `voxels` and `auto` (`voxels`, then the exact stage) are topofix's
-  own, with its default weight of the topological term.
+  topofix shortens only bars that the label map shows, scales the learning rate to how far a step moves the
+  logits, stops at the first step at which the Betti numbers are right, and returns its best state instead of
+  its last. V of Eq. 5 is that of a box twice as long along every axis as the prediction, not the image's.
+  `weights` is the method as published but for these differences, without a guarantee. `voxels` and `auto` (in
+  volumes the exact stage alone) are topofix's own, with its default weight of the topological term.
 
 Betti numbers are counted by labelling and by the Euler number, not by topofix.
 """

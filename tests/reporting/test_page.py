@@ -111,7 +111,7 @@ def test_corrected_features_are_listed_with_their_places(page_of):
         assert row[6] == " ".join(f"{mm:.1f}" for mm in change.mm)
         assert row[7] == str(change.voxels)
         assert row[9] == change.stage
-    assert {"component removed", "tunnel filled", "void opened"} <= {row[0] for row in found}
+    assert {"component joined", "tunnel filled", "void opened"} <= {row[0] for row in found}
 
 
 def test_a_feature_without_a_bar_has_neither_birth_nor_death(page_of):
