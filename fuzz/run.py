@@ -127,7 +127,10 @@ FOUND = [
     "",
     "By these targets since they are there, and mended:",
     "",
-    "- limits: a `--max-change` of 1e308 mm³ in voxels of less than 1 mm³ ended in an OverflowError.",
+    "- limits: a `--max-change` of 1e308 mm³ in voxels of less than 1 mm³, and one of 1.797e308, ended in an "
+    "OverflowError.",
+    "- prior CSVs: a carriage return in the name of a case was written without quotes, and the table could not "
+    "be read again.",
 ]
 
 

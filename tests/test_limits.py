@@ -56,3 +56,8 @@ def test_an_amount_that_cannot_be_is_refused(amount):
 )
 def test_a_limit_in_voxels(limit, foreground, volume, voxels):
     assert limit.voxels(foreground, volume) == voxels
+
+
+@pytest.mark.parametrize("volume", [1.0, 1e-3])
+def test_the_largest_limit_there_is_limits_nothing(volume):
+    assert MaxChange.parse("1.7976931348623157e308").voxels(10, volume) > 10**300

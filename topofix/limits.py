@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,7 @@ class MaxChange:
             (10, 10)
         """
         most = self.amount * foreground / 100 if self.unit == "%" else self.amount / voxel_volume
+        most = min(most, sys.float_info.max / 2)
         return math.floor(most * (1 + 1e-9))  # 0.3 mm³ are three voxels of 0.1 mm³
 
     def __str__(self) -> str:

@@ -4,8 +4,6 @@ Both are written anew from time to time and in the end, whole each time, so that
 the table of a moment ago.
 """
 
-import csv
-import io
 import json
 import time
 from collections import Counter
@@ -16,7 +14,7 @@ from filelock import FileLock
 
 from topofix import __version__
 from topofix.errors import UnwritableFile
-from topofix.imaging.spreadsheets import safe_cell
+from topofix.imaging.spreadsheets import csv_text, safe_cell
 from topofix.outputs import write_text
 from topofix.records import Record, Topology
 from topofix.reporting.lines import betti_text
@@ -154,9 +152,4 @@ def _topology(parts: list[Topology]) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: safe_cell(str(value)) for name, value in row.items()})
-    return text.getvalue()
+    return csv_text([COLUMNS, *([safe_cell(str(row.get(name, ""))) for name in COLUMNS] for row in rows)])

@@ -4,7 +4,7 @@ import pytest
 
 from topofix.errors import UnreadableFile
 from topofix.imaging import spreadsheets
-from topofix.imaging.spreadsheets import Row, read_rows
+from topofix.imaging.spreadsheets import Row, csv_text, read_rows
 
 
 @pytest.fixture
@@ -40,6 +40,15 @@ def test_a_malformed_table_is_refused(rows, content, says):
     with pytest.raises(UnreadableFile) as refused:
         rows(content)
     assert str(refused.value).endswith(says)
+
+
+@pytest.mark.parametrize("cell", ["a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", "'=a", "", "ä\u2028b"])
+def test_what_is_written_is_read_again(rows, cell):
+    written = csv_text([["one", "two"], ["x", cell], [cell or "y", "z"]])
+    assert rows(written.encode()) == [
+        (2, {"one": "x", "two": cell}),
+        (3, {"one": cell or "y", "two": "z"}),
+    ]
 
 
 def test_a_cell_beyond_all_measure_is_refused_with_its_row(rows):

@@ -9,8 +9,6 @@ The most specific row wins, as `topofix.imaging.rows` says in detail. The Betti 
 `topofix.topology.priors` reads them.
 """
 
-import csv
-import io
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -20,7 +18,7 @@ from typing import Any
 
 from topofix.errors import UnreadableFile
 from topofix.imaging.rows import PriorRow, PriorTable, Span, case_name
-from topofix.imaging.spreadsheets import Row, plain_cell, read_rows, safe_cell
+from topofix.imaging.spreadsheets import Row, csv_text, plain_cell, read_rows, safe_cell
 from topofix.imaging.volumes import is_image
 
 __all__ = ["PriorRow", "PriorTable", "priors_csv", "read_priors", "table_of"]
@@ -86,17 +84,19 @@ def priors_csv(rows: Sequence[PriorRow]) -> str:
         "b1": True,
         "b2": any(row.betti.count(",") == 2 for row in rows),
     }
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        text, [name for name, used in columns.items() if used], extrasaction="ignore", lineterminator="\n"
-    )
-    writer.writeheader()
+    names = [name for name, used in columns.items() if used]
+    lines: list[list[str]] = [names]
     for row in rows:
-        cells = dict(zip(("b0", "b1", "b2"), row.betti.split(","), strict=False))
         case = f"{row.case}.nii" if is_image(row.case) else row.case  # reading takes one suffix off
-        cells |= {"case": safe_cell(case), "label": row.label}
-        writer.writerow(cells | {"slice": _span_text(row.slices), "frame": _span_text(row.frames)})
-    return text.getvalue()
+        cells = {
+            "case": safe_cell(case),
+            "slice": _span_text(row.slices),
+            "frame": _span_text(row.frames),
+            "label": row.label,
+            **dict(zip(("b0", "b1", "b2"), row.betti.split(","), strict=False)),
+        }
+        lines.append([cells.get(name, "") for name in names])
+    return csv_text(lines)
 
 
 def _span_text(span: Span) -> str:

@@ -7,15 +7,13 @@
 The filtration value runs from 1 on the left to 0 on the right, as in Figure 1 of Clough et al. (TPAMI 2020).
 """
 
-import csv
-import io
 from collections.abc import Iterable
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from topofix.imaging.spreadsheets import safe_cell
+from topofix.imaging.spreadsheets import csv_text, safe_cell
 from topofix.records import Topology
 from topofix.reporting.lines import betti_text
 from topofix.topology.bars import Bars
@@ -79,8 +77,7 @@ def bars_csv(case: str, every: Iterable[Bars]) -> str:
 
     A frame of a series in time stands behind the case's name: it is a case of its own there.
     """
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    rows: list[tuple[object, ...]] = []
     for bars in every:
         for k, dimension in enumerate(bars.barcode.dimension):
             birth, death = bars.births[k], bars.deaths[k]
@@ -92,10 +89,8 @@ def bars_csv(case: str, every: Iterable[Bars]) -> str:
             ends = (np.format_float_positional(value, trim="-") for value in (birth, death))
             values = (*ends, f"{birth - death:.9g}")
             name = case if bars.frame is None else f"{case}, frame {bars.frame}"
-            writer.writerow(
-                (safe_cell(name), safe_cell(bars.region), place, int(dimension), *values, *voxels)
-            )
-    return file.getvalue()
+            rows.append((safe_cell(name), safe_cell(bars.region), place, int(dimension), *values, *voxels))
+    return csv_text(rows)
 
 
 def _drawn(birth: float, death: float, threshold: float) -> str:

@@ -1,11 +1,10 @@
 """How a training went: a table for spreadsheets, a picture, and TensorBoard's events."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from topofix.imaging.spreadsheets import csv_text
 from topofix.learning.training_state import Epoch
 
 
@@ -20,14 +19,14 @@ def metrics_csv(history: Sequence[Epoch], labels: Sequence[str]) -> str:
         epoch,phase,loss,topological_loss,dice disc,right,best,seconds
         1,labels,0.5,,0.8,0.25,0.8,12.3
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
     names = [f"dice {label}" for label in labels]
-    writer.writerow(["epoch", "phase", "loss", "topological_loss", *names, "right", "best", "seconds"])
+    rows: list[list[object]] = [
+        ["epoch", "phase", "loss", "topological_loss", *names, "right", "best", "seconds"]
+    ]
     for epoch in history:
         topological = f"{epoch.topological_loss:.6g}" if epoch.phase == "topology" else ""
         found = [*(f"{score:.6g}" for score in epoch.dice), f"{epoch.right:.6g}", f"{epoch.best:.6g}"]
-        writer.writerow(
+        rows.append(
             [
                 epoch.number,
                 epoch.phase,
@@ -37,7 +36,7 @@ def metrics_csv(history: Sequence[Epoch], labels: Sequence[str]) -> str:
                 round(epoch.seconds, 1),
             ]
         )
-    return text.getvalue()
+    return csv_text(rows)
 
 
 def draw_curve(path: Path, history: Sequence[Epoch], labels: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ MOST_ASKED = 40
 _SLOT = 0.13  # inches from one bar to the next
 _ROOM = 2  # bars that a dimension takes at least
 _ROW = {1: 0.7, 2: 1.05}  # inches of a row beside its bars, by the number of its columns
-_DIAGRAM = (4.5, 3.6)  # inches of a row that stands alone, and of one among several
+_DIAGRAM = (4.8, 3.6)  # inches of a row that stands alone, and of one among several
 _WIDTH = {"bars": {1: 6.4, 2: 10.0}, "diagram": {1: 6.4, 2: 8.8}}  # inches of a figure
 
 
