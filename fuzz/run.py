@@ -129,8 +129,8 @@ FOUND = [
     "",
     "- limits: a `--max-change` of 1e308 mm³ in voxels of less than 1 mm³, and one of 1.797e308, ended in an "
     "OverflowError.",
-    "- prior CSVs: a carriage return in the name of a case was written without quotes, and the table could not "
-    "be read again.",
+    "- prior CSVs: a carriage return in the name of a case was written without quotes, so that the table "
+    "could not be read again.",
 ]
 
 

@@ -146,14 +146,18 @@ def refine(
         Adapt, typer.Option("--adapt", help="What of the network moves: all, the decoder, the last layer.")
     ] = REFINEMENT.adapt,
     steps: Annotated[
-        int, typer.Option("--steps", min=0, help="At most so many steps per stage and slice or volume.")
+        int,
+        typer.Option("--steps", min=0, help="Of weights and voxels, at most so many per slice or volume."),
     ] = REFINEMENT.steps,
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", help="Adam's, of the stage that --method names. (default: its own)"),
     ] = None,
     topology_weight: Annotated[
-        float, typer.Option("--topology-weight", min=0, help="Weight of topology against change (lambda).")
+        float,
+        typer.Option(
+            "--topology-weight", min=0, help="Of weights and voxels: topology against change (lambda)."
+        ),
     ] = REFINEMENT.topology_weight,
     max_change: Annotated[
         str | None,
