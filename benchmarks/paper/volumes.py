@@ -496,7 +496,7 @@ def draw_gains(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.axhline(np.mean(gains), color=f"C{place}", linewidth=0.8, linestyle="--")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(xlabel="fold", ylabel="gain in mean Dice", xticks=folds)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(METHODS))
     figure.savefig(path, dpi=120)
 
 
