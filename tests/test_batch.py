@@ -25,6 +25,7 @@ class Work:
     error: Exception | None = None
     at: str = "b.png"
     command: str = "segment"
+    seconds: float = 0.0
 
     def __post_init__(self):
         self.done: list[str] = []
@@ -33,7 +34,7 @@ class Work:
         self.done.append(job.input.name)
         if self.error is not None and job.input.name == self.at:
             raise self.error
-        return Result(Record("segment", str(job.input), Outcome.WRITTEN, ""))
+        return Result(Record("segment", str(job.input), Outcome.WRITTEN, "", seconds=self.seconds))
 
 
 class Fragile(Executor):
@@ -43,21 +44,22 @@ class Fragile(Executor):
         self.deadly, self.log, self.open, self.dead = deadly, log, [], False
         self.process = ThreadPoolExecutor(1)
 
-    def submit(self, fn, /, task, job):
+    def submit(self, fn, /, task, jobs):
         if self.dead:
             raise BrokenProcessPool
         self.open.append(Future())
-        self.process.submit(self.work, self.open[-1], fn, task, job)
+        self.process.submit(self.work, self.open[-1], fn, task, jobs)
         return self.open[-1]
 
-    def work(self, future, fn, task, job):
+    def work(self, future, fn, task, jobs):
         if self.dead:
             return
-        if job.input.stem not in self.deadly:
-            future.set_result(fn(task, job))
+        deadly = [job.input.stem for job in jobs if job.input.stem in self.deadly]
+        if not deadly:
+            future.set_result(fn(task, jobs))
             return
         self.dead = True
-        self.log.append(job.input.stem)
+        self.log += deadly[:1]
         for broken in self.open:
             if not broken.done():
                 broken.set_exception(BrokenProcessPool())
@@ -124,13 +126,13 @@ def test_a_cluster_that_gives_a_case_up_is_asked_once_more():
     tries = Counter()
 
     class Cluster(Executor):
-        def submit(self, fn, /, task, job):
-            future = Future()
+        def submit(self, fn, /, task, jobs):
+            future, (job,) = Future(), jobs
             tries[job.input.stem] += 1
             if job.input.stem == "c" or (job.input.stem == "d" and tries["d"] == 1):
                 future.set_exception(LookupError("KilledWorker"))
             else:
-                future.set_result(fn(task, job))
+                future.set_result(fn(task, jobs))
             return future
 
     results = dict(run(JOBS, Work(), Team(Cluster, 2)))
@@ -146,15 +148,15 @@ def test_no_more_cases_wait_than_the_workers_need():
         def __init__(self):
             self.futures = []
 
-        def submit(self, fn, /, task, job):
+        def submit(self, fn, /, task, jobs):
             nonlocal most
-            self.futures.append((Future(), fn, task, job))
+            self.futures.append((Future(), fn, task, jobs))
             open_ = [future for future, *_ in self.futures if not future.done()]
             most = max(most, len(open_))
-            if len(open_) == AHEAD * 3 or job is JOBS[-1]:
-                for future, fn_, task_, job_ in self.futures:
+            if len(open_) == AHEAD * 3 or JOBS[-1] in jobs:
+                for future, fn_, task_, jobs_ in self.futures:
                     if not future.done():
-                        future.set_result(fn_(task_, job_))
+                        future.set_result(fn_(task_, jobs_))
             return self.futures[-1][0]
 
     assert len(list(run(JOBS, Work(), Team(Slow, 3)))) == len(JOBS)
@@ -181,12 +183,12 @@ def test_cases_in_hand_are_handed_on_after_a_stop():
         def __init__(self):
             self.running = None
 
-        def submit(self, fn, /, task, job):
+        def submit(self, fn, /, task, jobs):
             future = Future()
             if self.running is None:
                 self.running = future
                 future.set_running_or_notify_cancel()
-                self.finish = lambda: future.set_result(fn(task, job))
+                self.finish = lambda: future.set_result(fn(task, jobs))
             else:
                 stop.append(True)
             return future
@@ -206,3 +208,36 @@ def test_cases_in_hand_are_handed_on_after_a_stop():
 
 def test_no_cases_no_results():
     assert list(run([], Work(), Team(Here, 1))) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "distant", "handfuls"),
+    [
+        (0.0, True, [1, 8, 8, 8, 5]),
+        (0.06, True, [1, 4, 4, 4, 4, 4, 4, 4, 1]),
+        (0.2, True, [1] * 30),
+        (100.0, True, [1] * 30),
+        (0.0, False, [1] * 30),
+    ],
+)
+def test_small_cases_go_to_a_distant_worker_by_the_handful(seconds, distant, handfuls):
+    jobs = [Job(Path(f"{number}.png"), Path(f"{number}_seg.png")) for number in range(30)]
+    found = []
+
+    class Noting(Here):
+        def submit(self, fn, /, task, jobs):
+            found.append(len(jobs))
+            return super().submit(fn, task, jobs)
+
+    results = list(run(jobs, Work(seconds=seconds), Team(Noting, 1, distant=distant)))
+    assert [job for job, _ in results] == jobs
+    assert found == handfuls
+
+
+@pytest.mark.parametrize("deadly", ["a", "cd", "h", "abcdefgh"])
+def test_of_a_handful_only_the_case_that_kills_its_worker_fails(deadly):
+    log = []
+    results = list(run(JOBS, Work(), Team(lambda: Fragile(deadly, log), 1, distant=True)))
+    assert sorted(names(results)) == list("abcdefgh")
+    failed = {job.input.stem for job, result in results if result.record.outcome is Outcome.FAILED}
+    assert failed == set(deadly)

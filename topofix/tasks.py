@@ -4,7 +4,7 @@ A task can be sent to another process or another machine; a network is loaded on
 """
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,6 +113,11 @@ def attempt(task: Task, job: Job) -> Result:
         place = f"{Path(last.filename).name}:{last.lineno}"
         reason = f"{type(error).__name__} in {place}: {error}".splitlines()[0]
         return failed(task, job, f"expected no error of this kind, got {reason}")
+
+
+def attempt_each(task: Task, jobs: Sequence[Job]) -> list[Result]:
+    """`attempt` for several cases, one after the other."""
+    return [attempt(task, job) for job in jobs]
 
 
 def failed(task: Task, job: Job, message: str) -> Result:

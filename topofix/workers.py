@@ -75,7 +75,7 @@ class Workers:
         if self.scheduler is not None:
             with _cluster(self.scheduler, self.count) as client:
                 size = self.count if self.scheduler == LOCAL else sum(client.nthreads().values())
-                yield Team(lambda: Elsewhere(client), max(1, size))
+                yield Team(lambda: Elsewhere(client), max(1, size), distant=True)
         elif self.here:
             yield Team(Here, 1)
         else:
@@ -90,10 +90,12 @@ class Team:
     Attributes:
         executor: Makes an executor; again after one broke.
         size: How many cases it works on at a time.
+        distant: Whether handing out a case takes as long as a small one.
     """
 
     executor: Callable[[], Executor]
     size: int
+    distant: bool = False
 
 
 def choose_count(jobs: int | None, cases: int, device: str = "auto") -> int:
