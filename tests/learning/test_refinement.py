@@ -89,8 +89,7 @@ def test_free_voxels_reach_what_is_asked_for(wish, dtype):
     prior, logits = Prior.parse(text), logits_of(make()).to(dtype)
     before = logits.clone()
     assert error_of(logits, prior) > 0
-    # Removing all there is changes more than lambda = 0.1 pays for: Eq. 5 itself would rather keep it.
-    options = RefinementOptions(topology_weight=1.0) if "absent" in wish else RefinementOptions()
+    options = RefinementOptions()
     result = refine_voxels(logits, prior, options)
     assert result.error == error_of(result.logits, prior) == 0
     assert 0 < result.steps <= options.steps
